@@ -1,0 +1,271 @@
+// Package job is what a computation looks like to a node: a [Definition] with
+// its roles, what it reveals and to whom, and the function that runs one
+// party's part. A new protocol is one package that returns a Definition.
+//
+// The node reads Reveals at admission, the documents quote it, and tests hold
+// a protocol's results to it.
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/table"
+)
+
+// Role is a party's part in a protocol, in the literature's words: "sender",
+// "receiver", "label-holder".
+type Role string
+
+// RoleSpec says how many parties hold a role. Max 0 means no upper bound.
+type RoleSpec struct {
+	Role     Role
+	Min, Max int
+}
+
+// Spec is the part of a contract that a protocol may read: the kind, its
+// parameters, who takes part as what with which granted columns.
+type Spec struct {
+	Kind       string
+	Params     json.RawMessage // as the contract holds it; see DecodeParams
+	Parties    []Participant   // in the contract's order
+	Recipients []session.PartyID
+	Limits     Limits
+}
+
+// Limits of the grant that protocols enforce themselves.
+type Limits struct {
+	// MinIntersection is the smallest number of common rows that may be used;
+	// 0 means none.
+	MinIntersection int64
+	// MinBeforeReveal asks that it be enforced before any match is revealed.
+	MinBeforeReveal bool
+}
+
+// Participant is a party in its role with its inputs.
+type Participant struct {
+	Party  session.PartyID
+	Role   Role
+	Inputs []Input
+}
+
+// Input names the granted items of one entry version.
+type Input struct {
+	Entry   string
+	Version int64
+	Items   []string
+}
+
+// Participant returns the line of party id.
+func (s Spec) Participant(id session.PartyID) (Participant, bool) {
+	for _, p := range s.Parties {
+		if p.Party == id {
+			return p, true
+		}
+	}
+	return Participant{}, false
+}
+
+// ByRole returns the parties that hold role, in order.
+func (s Spec) ByRole(role Role) []session.PartyID {
+	var ids []session.PartyID
+	for _, p := range s.Parties {
+		if p.Role == role {
+			ids = append(ids, p.Party)
+		}
+	}
+	return ids
+}
+
+// Disclosure is one thing that a role learns about other parties' data.
+type Disclosure struct {
+	To Role // "" means every role
+	// Field is the key of the Result's Values, Tables or Counts that holds it,
+	// or the name of a view that never reaches the result ("view.rows").
+	Field string
+	What  string // one sentence, for people
+	// Permission is what the grant must list for this to be revealed; blank
+	// where the kind itself implies it.
+	Permission string
+}
+
+// Reach says when a protocol can hold to a minimum intersection.
+type Reach int
+
+const (
+	// NotApplicable: the protocol computes no intersection.
+	NotApplicable Reach = iota
+	// BeforeReveal: enforced before any party knows which rows match.
+	BeforeReveal
+	// AfterReveal: a party knows its matches by the time the count is known.
+	AfterReveal
+)
+
+// Definition is one job kind. Definitions are immutable once registered.
+type Definition struct {
+	Name    string // "psi.ecdh.v1"; a wire change is a new name
+	Summary string // one line
+	Roles   []RoleSpec
+	// MinIntersection says when the protocol can enforce one.
+	MinIntersection Reach
+	// Assumptions are the computational assumptions security rests on; they
+	// stand in the contract and the receipt, and a node's policy may refuse one
+	// by name.
+	Assumptions []string
+	// Reveals lists who learns what under spec.
+	Reveals func(Spec) []Disclosure
+	// Validate checks a spec before anything is reserved.
+	Validate func(Spec) error
+	// Run computes one party's part.
+	Run func(context.Context, Env) (Result, error)
+	// Bench makes the inputs of a benchmark run; nil where there is none.
+	Bench func(n int64) (Bench, error)
+}
+
+// Bench is one benchmark case: a spec over parties p0, p1, … and their inputs.
+type Bench struct {
+	Spec   Spec
+	Inputs map[session.PartyID][]table.Source
+	// Baseline runs the yardstick, for example the bare arithmetic of all
+	// parties; its CPU time is reported beside the protocol's. May be nil.
+	Baseline     func(context.Context) error
+	BaselineName string
+}
+
+// Env is what a node hands to Run.
+type Env struct {
+	Spec    Spec
+	Session *session.Session
+	Inputs  []table.Source // one per Input of the own Participant, granted columns only
+	// Once durably records that a step has been done; a second call with the
+	// same key fails with ErrDone. It returns before the step may begin.
+	Once Once
+}
+
+// Self returns the own line of the spec.
+func (e Env) Self() Participant {
+	p, _ := e.Spec.Participant(e.Session.Self())
+	return p
+}
+
+// Once guards steps that must never happen twice, such as emitting a
+// decryption share for one ciphertext.
+type Once interface {
+	Once(ctx context.Context, key string) error
+}
+
+// ErrDone is returned by Once for a key it has seen.
+var ErrDone = errors.New("job: step was done before and may not be repeated")
+
+// ErrMinIntersection is wrapped by a protocol that stops because the
+// intersection is smaller than the grant's minimum.
+var ErrMinIntersection = errors.New("job: intersection below the grant's minimum")
+
+// Result is what one party holds at the end.
+type Result struct {
+	// Values are small named results, encodable as JSON: metrics, weights.
+	Values map[string]any
+	// Tables are results with rows. Each is released to recipients as CSV.
+	Tables map[string]*table.Table
+	// Counts are public and must be equal at every party; they stand in the
+	// receipt.
+	Counts map[string]int64
+	// Rows is how many rows of its own this party put in.
+	Rows int64
+}
+
+// Fields returns the sorted names of everything in r that Reveals must cover.
+func (r Result) Fields() []string {
+	var f []string
+	for k := range r.Values {
+		f = append(f, k)
+	}
+	for k := range r.Tables {
+		f = append(f, k)
+	}
+	for k := range r.Counts {
+		f = append(f, k)
+	}
+	sort.Strings(f)
+	return slices.Compact(f)
+}
+
+// Registry is an immutable set of definitions.
+type Registry struct{ defs map[string]Definition }
+
+// NewRegistry refuses incomplete definitions and names that occur twice.
+func NewRegistry(defs ...Definition) (*Registry, error) {
+	r := &Registry{defs: make(map[string]Definition, len(defs))}
+	for _, d := range defs {
+		switch {
+		case d.Name == "":
+			return nil, errors.New("job: definition without a name")
+		case d.Run == nil || d.Validate == nil || d.Reveals == nil || len(d.Roles) == 0:
+			return nil, fmt.Errorf("job: definition %s needs Roles, Reveals, Validate and Run", d.Name)
+		}
+		if _, twice := r.defs[d.Name]; twice {
+			return nil, fmt.Errorf("job: %s is defined twice", d.Name)
+		}
+		r.defs[d.Name] = d
+	}
+	return r, nil
+}
+
+// Lookup finds a definition by name.
+func (r *Registry) Lookup(name string) (Definition, bool) {
+	d, ok := r.defs[name]
+	return d, ok
+}
+
+// Names returns all names, sorted.
+func (r *Registry) Names() []string {
+	names := make([]string, 0, len(r.defs))
+	for n := range r.defs {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// Permissions returns what the grant must list for spec, sorted, each once.
+func (d Definition) Permissions(spec Spec) []string {
+	var ps []string
+	for _, x := range d.Reveals(spec) {
+		if x.Permission != "" {
+			ps = append(ps, x.Permission)
+		}
+	}
+	sort.Strings(ps)
+	return slices.Compact(ps)
+}
+
+// CheckRoles holds spec to the definition's roles.
+func (d Definition) CheckRoles(spec Spec) error {
+	for _, p := range spec.Parties {
+		if !slices.ContainsFunc(d.Roles, func(r RoleSpec) bool { return r.Role == p.Role }) {
+			return fmt.Errorf("job: %s has no role %q", d.Name, p.Role)
+		}
+	}
+	for _, r := range d.Roles {
+		n := len(spec.ByRole(r.Role))
+		if n < r.Min || (r.Max > 0 && n > r.Max) {
+			return fmt.Errorf("job: %s needs %s, got %d", d.Name, r.want(), n)
+		}
+	}
+	return nil
+}
+
+func (r RoleSpec) want() string {
+	switch {
+	case r.Max == r.Min:
+		return fmt.Sprintf("exactly %d %s", r.Min, r.Role)
+	case r.Max == 0:
+		return fmt.Sprintf("at least %d %s", r.Min, r.Role)
+	}
+	return fmt.Sprintf("%d to %d %s", r.Min, r.Max, r.Role)
+}

@@ -1,0 +1,149 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ErrMismatch is wrapped by every error of Bind that says the parties do not
+// mean the same computation; a *MismatchError names the field.
+var ErrMismatch = errors.New("session: parties disagree")
+
+// MismatchError names the first field in which a peer differs. Values of
+// parameters are public (they stand in the contract), so both may be shown.
+type MismatchError struct {
+	Peer        PartyID
+	Field       string
+	Ours, Peers string
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("session: %s disagrees on %s: ours %q, theirs %q", e.Peer, e.Field, e.Ours, e.Peers)
+}
+
+func (e *MismatchError) Unwrap() error { return ErrMismatch }
+
+// Field is one named public parameter of a protocol, as text.
+type Field struct{ Name, Value string }
+
+// bindLimit bounds a peer's first frame, in bytes.
+const bindLimit = 64 << 10
+
+// Bind exchanges the first frame with every peer: protocol name with version,
+// session ID, label, ordered parties and params, in that order. It fails with
+// a *MismatchError where a peer's differ, and otherwise fixes the transcript
+// hash. Every protocol calls it first, once.
+func (s *Session) Bind(ctx context.Context, protocol string, params ...Field) error {
+	if s.bound {
+		return errors.New("session: bound twice")
+	}
+	s.bound = true
+	names := make([]string, len(s.cfg.Parties))
+	for i, p := range s.cfg.Parties {
+		names[i] = string(p)
+	}
+	fields := append([]Field{
+		{"protocol", protocol},
+		{"session", s.cfg.ID},
+		{"label", s.label},
+		{"parties", strings.Join(names, ",")},
+	}, params...)
+	frame := encodeFields(fields)
+	if len(frame) > bindLimit {
+		return errors.New("session: parameters exceed the limit of the first frame")
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for id, ch := range s.peers {
+		g.Go(func() error { return ch.Send(ctx, frame) })
+		g.Go(func() error {
+			p, err := ch.Recv(ctx)
+			if err != nil {
+				return fmt.Errorf("session: first frame of %s: %w", id, err)
+			}
+			theirs, err := decodeFields(p)
+			if err != nil {
+				return fmt.Errorf("session: first frame of %s: %w", id, err)
+			}
+			return compareFields(id, fields, theirs)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	h := sha256.New()
+	h.Write([]byte("yinqiao/session/transcript/v1\x00"))
+	h.Write(frame)
+	h.Sum(s.transcript[:0])
+	return nil
+}
+
+// Transcript returns the hash that binds keys and tags to this protocol,
+// session, fork, parties and parameters; valid after Bind.
+func (s *Session) Transcript() [32]byte { return s.transcript }
+
+func encodeFields(fields []Field) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(fields)))
+	for _, f := range fields {
+		b = binary.AppendUvarint(b, uint64(len(f.Name)))
+		b = append(b, f.Name...)
+		b = binary.AppendUvarint(b, uint64(len(f.Value)))
+		b = append(b, f.Value...)
+	}
+	return b
+}
+
+var errBadFrame = errors.New("malformed first frame")
+
+func decodeFields(b []byte) ([]Field, error) {
+	if len(b) > bindLimit {
+		return nil, errBadFrame
+	}
+	text := func() (string, bool) {
+		n, k := binary.Uvarint(b)
+		if k <= 0 || n > uint64(len(b)-k) {
+			return "", false
+		}
+		v := string(b[k : k+int(n)])
+		b = b[k+int(n):]
+		return v, true
+	}
+	count, k := binary.Uvarint(b)
+	if k <= 0 || count > uint64(len(b)) {
+		return nil, errBadFrame
+	}
+	b = b[k:]
+	var fields []Field
+	for range count {
+		name, ok1 := text()
+		value, ok2 := text()
+		if !ok1 || !ok2 {
+			return nil, errBadFrame
+		}
+		fields = append(fields, Field{name, value})
+	}
+	if len(b) != 0 {
+		return nil, errBadFrame
+	}
+	return fields, nil
+}
+
+func compareFields(peer PartyID, ours, theirs []Field) error {
+	for i, f := range ours {
+		if i >= len(theirs) || theirs[i].Name != f.Name {
+			return &MismatchError{Peer: peer, Field: f.Name, Ours: f.Value, Peers: "(absent)"}
+		}
+		if theirs[i].Value != f.Value {
+			return &MismatchError{Peer: peer, Field: f.Name, Ours: f.Value, Peers: theirs[i].Value}
+		}
+	}
+	if len(theirs) > len(ours) {
+		return &MismatchError{Peer: peer, Field: theirs[len(ours)].Name, Ours: "(absent)", Peers: theirs[len(ours)].Value}
+	}
+	return nil
+}
