@@ -123,6 +123,10 @@ type Definition struct {
 	Validate func(Spec) error
 	// Run computes one party's part.
 	Run func(context.Context, Env) (Result, error)
+	// Clear computes the same over everybody's rows in one place, and returns
+	// values to set beside a party's: for examples and tests that compare with
+	// the plaintext. Nil where there is no such computation.
+	Clear func(context.Context, Spec, map[session.PartyID][]table.Source) (map[string]any, error)
 	// Bench makes the inputs of a benchmark run; nil where there is none.
 	Bench func(n int64) (Bench, error)
 }
@@ -165,6 +169,10 @@ var ErrDone = errors.New("job: step was done before and may not be repeated")
 // ErrMinIntersection is wrapped by a protocol that stops because the
 // intersection is smaller than the grant's minimum.
 var ErrMinIntersection = errors.New("job: intersection below the grant's minimum")
+
+// CountCommon is the key in Counts under which every job kind that aligns rows
+// gives the number of rows that the parties have in common.
+const CountCommon = "rows.common"
 
 // Result is what one party holds at the end.
 type Result struct {

@@ -58,11 +58,13 @@ func (s *Session) Bind(ctx context.Context, protocol string, params ...Field) er
 	if len(frame) > bindLimit {
 		return errors.New("session: parameters exceed the limit of the first frame")
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, recvCtx := errgroup.WithContext(ctx)
 	for id, ch := range s.peers {
+		// Not under the group's context: a mismatch found here must not keep
+		// our frame from the peer, which has to find it as well.
 		g.Go(func() error { return ch.Send(ctx, frame) })
 		g.Go(func() error {
-			p, err := ch.Recv(ctx)
+			p, err := ch.Recv(recvCtx)
 			if err != nil {
 				return fmt.Errorf("session: first frame of %s: %w", id, err)
 			}

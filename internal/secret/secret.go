@@ -8,12 +8,16 @@ import (
 
 // Bytes holds secret bytes behind a pointer, so that printing a value that
 // contains it, with any verb, shows no secret. The zero value is empty.
-type Bytes struct{ p *[]byte }
+type Bytes struct{ p *hidden }
+
+// hidden keeps the slice one pointer further away: fmt follows one pointer of
+// an unexported field when its verb does not fit, as %s and %d do not.
+type hidden struct{ b *[]byte }
 
 // New copies b into a Bytes.
 func New(b []byte) Bytes {
 	c := append([]byte(nil), b...)
-	return Bytes{&c}
+	return Bytes{&hidden{&c}}
 }
 
 // Reveal returns the secret itself; the caller must not keep it.
@@ -21,7 +25,7 @@ func (b Bytes) Reveal() []byte {
 	if b.p == nil {
 		return nil
 	}
-	return *b.p
+	return *b.p.b
 }
 
 // Equal compares in time that depends on the lengths alone.
@@ -30,7 +34,7 @@ func (b Bytes) Equal(other []byte) bool { return subtle.ConstantTimeCompare(b.Re
 // Wipe overwrites the secret.
 func (b Bytes) Wipe() {
 	if b.p != nil {
-		clear(*b.p)
+		clear(*b.p.b)
 	}
 }
 

@@ -217,8 +217,11 @@ type Entry struct {
 	Published      *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=published,proto3" json:"published,omitempty"`
 	Related        []string               `protobuf:"bytes,18,rep,name=related,proto3" json:"related,omitempty"`
 	Withdrawn      bool                   `protobuf:"varint,19,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The code table its provider read the codes by, named with its digest:
+	// the same code means different things on different platforms.
+	CodeTable     string `protobuf:"bytes,20,opt,name=code_table,json=codeTable,proto3" json:"code_table,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
@@ -382,6 +385,13 @@ func (x *Entry) GetWithdrawn() bool {
 		return x.Withdrawn
 	}
 	return false
+}
+
+func (x *Entry) GetCodeTable() string {
+	if x != nil {
+		return x.CodeTable
+	}
+	return ""
 }
 
 type Classification struct {
@@ -1083,6 +1093,7 @@ type Roster struct {
 	Parties       []*Party               `protobuf:"bytes,2,rep,name=parties,proto3" json:"parties,omitempty"`
 	Issued        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=issued,proto3" json:"issued,omitempty"`
 	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	CodeTable     *CodeTable             `protobuf:"bytes,5,opt,name=code_table,json=codeTable,proto3" json:"code_table,omitempty"` // by which this platform's codes are read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1145,6 +1156,126 @@ func (x *Roster) GetExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Roster) GetCodeTable() *CodeTable {
+	if x != nil {
+		return x.CodeTable
+	}
+	return nil
+}
+
+// CodeTable says what the codes of entries mean on one platform.
+type CodeTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Codes         []*Code                `protobuf:"bytes,2,rep,name=codes,proto3" json:"codes,omitempty"` // ordered by field, then code
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeTable) Reset() {
+	*x = CodeTable{}
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeTable) ProtoMessage() {}
+
+func (x *CodeTable) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeTable.ProtoReflect.Descriptor instead.
+func (*CodeTable) Descriptor() ([]byte, []int) {
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CodeTable) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CodeTable) GetCodes() []*Code {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+type Code struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`     // share_type, update_cycle, format, grade, open_attribute
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`       // as entries carry it
+	Meaning       string                 `protobuf:"bytes,3,opt,name=meaning,proto3" json:"meaning,omitempty"` // one of the canonical words
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Code) Reset() {
+	*x = Code{}
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Code) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Code) ProtoMessage() {}
+
+func (x *Code) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Code.ProtoReflect.Descriptor instead.
+func (*Code) Descriptor() ([]byte, []int) {
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Code) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Code) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Code) GetMeaning() string {
+	if x != nil {
+		return x.Meaning
+	}
+	return ""
+}
+
 type Party struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1159,7 +1290,7 @@ type Party struct {
 
 func (x *Party) Reset() {
 	*x = Party{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1302,7 @@ func (x *Party) String() string {
 func (*Party) ProtoMessage() {}
 
 func (x *Party) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1315,7 @@ func (x *Party) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Party.ProtoReflect.Descriptor instead.
 func (*Party) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Party) GetId() string {
@@ -1246,7 +1377,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1389,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1402,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Status) GetSubject() Subject {
@@ -1344,7 +1475,7 @@ type RequestView struct {
 
 func (x *RequestView) Reset() {
 	*x = RequestView{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1487,7 @@ func (x *RequestView) String() string {
 func (*RequestView) ProtoMessage() {}
 
 func (x *RequestView) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1500,7 @@ func (x *RequestView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestView.ProtoReflect.Descriptor instead.
 func (*RequestView) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RequestView) GetRequest() *v1.Signed {
@@ -1422,7 +1553,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1565,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1578,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 type HelloReply struct {
@@ -1462,7 +1593,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1605,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1618,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HelloReply) GetVersion() string {
@@ -1533,7 +1664,7 @@ type EnrolRequest struct {
 
 func (x *EnrolRequest) Reset() {
 	*x = EnrolRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1676,7 @@ func (x *EnrolRequest) String() string {
 func (*EnrolRequest) ProtoMessage() {}
 
 func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1689,7 @@ func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
 func (*EnrolRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EnrolRequest) GetParty() string {
@@ -1619,7 +1750,7 @@ type EnrolReply struct {
 
 func (x *EnrolReply) Reset() {
 	*x = EnrolReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1762,7 @@ func (x *EnrolReply) String() string {
 func (*EnrolReply) ProtoMessage() {}
 
 func (x *EnrolReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1775,7 @@ func (x *EnrolReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolReply.ProtoReflect.Descriptor instead.
 func (*EnrolReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EnrolReply) GetRoster() *v1.Signed {
@@ -1662,7 +1793,7 @@ type GetRosterRequest struct {
 
 func (x *GetRosterRequest) Reset() {
 	*x = GetRosterRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1805,7 @@ func (x *GetRosterRequest) String() string {
 func (*GetRosterRequest) ProtoMessage() {}
 
 func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1818,7 @@ func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterRequest.ProtoReflect.Descriptor instead.
 func (*GetRosterRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 type GetRosterReply struct {
@@ -1699,7 +1830,7 @@ type GetRosterReply struct {
 
 func (x *GetRosterReply) Reset() {
 	*x = GetRosterReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1842,7 @@ func (x *GetRosterReply) String() string {
 func (*GetRosterReply) ProtoMessage() {}
 
 func (x *GetRosterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1855,7 @@ func (x *GetRosterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterReply.ProtoReflect.Descriptor instead.
 func (*GetRosterReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetRosterReply) GetRoster() *v1.Signed {
@@ -1743,7 +1874,7 @@ type RegisterEntryRequest struct {
 
 func (x *RegisterEntryRequest) Reset() {
 	*x = RegisterEntryRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1886,7 @@ func (x *RegisterEntryRequest) String() string {
 func (*RegisterEntryRequest) ProtoMessage() {}
 
 func (x *RegisterEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1899,7 @@ func (x *RegisterEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterEntryRequest.ProtoReflect.Descriptor instead.
 func (*RegisterEntryRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegisterEntryRequest) GetEntry() *v1.Signed {
@@ -1787,7 +1918,7 @@ type RegisterEntryReply struct {
 
 func (x *RegisterEntryReply) Reset() {
 	*x = RegisterEntryReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1930,7 @@ func (x *RegisterEntryReply) String() string {
 func (*RegisterEntryReply) ProtoMessage() {}
 
 func (x *RegisterEntryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1943,7 @@ func (x *RegisterEntryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterEntryReply.ProtoReflect.Descriptor instead.
 func (*RegisterEntryReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RegisterEntryReply) GetStatus() *v1.Signed {
@@ -1832,7 +1963,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1975,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1988,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListEntriesRequest) GetCode() string {
@@ -1883,7 +2014,7 @@ type ListEntriesReply struct {
 
 func (x *ListEntriesReply) Reset() {
 	*x = ListEntriesReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2026,7 @@ func (x *ListEntriesReply) String() string {
 func (*ListEntriesReply) ProtoMessage() {}
 
 func (x *ListEntriesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2039,7 @@ func (x *ListEntriesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesReply.ProtoReflect.Descriptor instead.
 func (*ListEntriesReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListEntriesReply) GetEntries() []*v1.Signed {
@@ -1928,7 +2059,7 @@ type FileRequestRequest struct {
 
 func (x *FileRequestRequest) Reset() {
 	*x = FileRequestRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2071,7 @@ func (x *FileRequestRequest) String() string {
 func (*FileRequestRequest) ProtoMessage() {}
 
 func (x *FileRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2084,7 @@ func (x *FileRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRequestRequest.ProtoReflect.Descriptor instead.
 func (*FileRequestRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileRequestRequest) GetRequest() *v1.Signed {
@@ -1979,7 +2110,7 @@ type FileRequestReply struct {
 
 func (x *FileRequestReply) Reset() {
 	*x = FileRequestReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2122,7 @@ func (x *FileRequestReply) String() string {
 func (*FileRequestReply) ProtoMessage() {}
 
 func (x *FileRequestReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2135,7 @@ func (x *FileRequestReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRequestReply.ProtoReflect.Descriptor instead.
 func (*FileRequestReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FileRequestReply) GetRequest() *RequestView {
@@ -2023,7 +2154,7 @@ type SubmitRequestRequest struct {
 
 func (x *SubmitRequestRequest) Reset() {
 	*x = SubmitRequestRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2166,7 @@ func (x *SubmitRequestRequest) String() string {
 func (*SubmitRequestRequest) ProtoMessage() {}
 
 func (x *SubmitRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2179,7 @@ func (x *SubmitRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequestRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequestRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubmitRequestRequest) GetRequestId() string {
@@ -2067,7 +2198,7 @@ type SubmitRequestReply struct {
 
 func (x *SubmitRequestReply) Reset() {
 	*x = SubmitRequestReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2210,7 @@ func (x *SubmitRequestReply) String() string {
 func (*SubmitRequestReply) ProtoMessage() {}
 
 func (x *SubmitRequestReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2223,7 @@ func (x *SubmitRequestReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequestReply.ProtoReflect.Descriptor instead.
 func (*SubmitRequestReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubmitRequestReply) GetRequest() *RequestView {
@@ -2111,7 +2242,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2254,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2267,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListRequestsRequest) GetRequestId() string {
@@ -2155,7 +2286,7 @@ type ListRequestsReply struct {
 
 func (x *ListRequestsReply) Reset() {
 	*x = ListRequestsReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2298,7 @@ func (x *ListRequestsReply) String() string {
 func (*ListRequestsReply) ProtoMessage() {}
 
 func (x *ListRequestsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2311,7 @@ func (x *ListRequestsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsReply.ProtoReflect.Descriptor instead.
 func (*ListRequestsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{29}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListRequestsReply) GetRequests() []*RequestView {
@@ -2199,7 +2330,7 @@ type DecideRequest struct {
 
 func (x *DecideRequest) Reset() {
 	*x = DecideRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2342,7 @@ func (x *DecideRequest) String() string {
 func (*DecideRequest) ProtoMessage() {}
 
 func (x *DecideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2355,7 @@ func (x *DecideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{30}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DecideRequest) GetDecision() *v1.Signed {
@@ -2243,7 +2374,7 @@ type DecideReply struct {
 
 func (x *DecideReply) Reset() {
 	*x = DecideReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2386,7 @@ func (x *DecideReply) String() string {
 func (*DecideReply) ProtoMessage() {}
 
 func (x *DecideReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2399,7 @@ func (x *DecideReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideReply.ProtoReflect.Descriptor instead.
 func (*DecideReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{31}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DecideReply) GetRequest() *RequestView {
@@ -2287,7 +2418,7 @@ type GetGrantRequest struct {
 
 func (x *GetGrantRequest) Reset() {
 	*x = GetGrantRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2430,7 @@ func (x *GetGrantRequest) String() string {
 func (*GetGrantRequest) ProtoMessage() {}
 
 func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2443,7 @@ func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantRequest.ProtoReflect.Descriptor instead.
 func (*GetGrantRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{32}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetGrantRequest) GetGrantId() string {
@@ -2334,7 +2465,7 @@ type GetGrantReply struct {
 
 func (x *GetGrantReply) Reset() {
 	*x = GetGrantReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2477,7 @@ func (x *GetGrantReply) String() string {
 func (*GetGrantReply) ProtoMessage() {}
 
 func (x *GetGrantReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2490,7 @@ func (x *GetGrantReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantReply.ProtoReflect.Descriptor instead.
 func (*GetGrantReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{33}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetGrantReply) GetGrant() *v1.Signed {
@@ -2400,7 +2531,7 @@ type SubjectKey struct {
 
 func (x *SubjectKey) Reset() {
 	*x = SubjectKey{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2543,7 @@ func (x *SubjectKey) String() string {
 func (*SubjectKey) ProtoMessage() {}
 
 func (x *SubjectKey) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2556,7 @@ func (x *SubjectKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubjectKey.ProtoReflect.Descriptor instead.
 func (*SubjectKey) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{34}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SubjectKey) GetSubject() Subject {
@@ -2451,7 +2582,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2594,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2607,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{35}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetStatusRequest) GetSubjects() []*SubjectKey {
@@ -2496,7 +2627,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2508,7 +2639,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2521,7 +2652,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{36}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetStatusReply) GetStatuses() []*v1.Signed {
@@ -2549,7 +2680,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2692,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2705,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{37}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *InviteRequest) GetParty() string {
@@ -2607,7 +2738,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2750,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2763,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{38}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InviteReply) GetCode() string {
@@ -2653,7 +2784,7 @@ type ReviewRequest struct {
 
 func (x *ReviewRequest) Reset() {
 	*x = ReviewRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2796,7 @@ func (x *ReviewRequest) String() string {
 func (*ReviewRequest) ProtoMessage() {}
 
 func (x *ReviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2809,7 @@ func (x *ReviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewRequest.ProtoReflect.Descriptor instead.
 func (*ReviewRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{39}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReviewRequest) GetRequestId() string {
@@ -2711,7 +2842,7 @@ type ReviewReply struct {
 
 func (x *ReviewReply) Reset() {
 	*x = ReviewReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2854,7 @@ func (x *ReviewReply) String() string {
 func (*ReviewReply) ProtoMessage() {}
 
 func (x *ReviewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2867,7 @@ func (x *ReviewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewReply.ProtoReflect.Descriptor instead.
 func (*ReviewReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{40}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReviewReply) GetRequest() *RequestView {
@@ -2757,7 +2888,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2900,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2913,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{41}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RevokeRequest) GetSubject() Subject {
@@ -2815,7 +2946,7 @@ type RevokeReply struct {
 
 func (x *RevokeReply) Reset() {
 	*x = RevokeReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +2958,7 @@ func (x *RevokeReply) String() string {
 func (*RevokeReply) ProtoMessage() {}
 
 func (x *RevokeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +2971,7 @@ func (x *RevokeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeReply.ProtoReflect.Descriptor instead.
 func (*RevokeReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{42}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevokeReply) GetStatus() *v1.Signed {
@@ -2861,7 +2992,7 @@ type SuspendPartyRequest struct {
 
 func (x *SuspendPartyRequest) Reset() {
 	*x = SuspendPartyRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +3004,7 @@ func (x *SuspendPartyRequest) String() string {
 func (*SuspendPartyRequest) ProtoMessage() {}
 
 func (x *SuspendPartyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +3017,7 @@ func (x *SuspendPartyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendPartyRequest.ProtoReflect.Descriptor instead.
 func (*SuspendPartyRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{43}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SuspendPartyRequest) GetParty() string {
@@ -2919,7 +3050,7 @@ type SuspendPartyReply struct {
 
 func (x *SuspendPartyReply) Reset() {
 	*x = SuspendPartyReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3062,7 @@ func (x *SuspendPartyReply) String() string {
 func (*SuspendPartyReply) ProtoMessage() {}
 
 func (x *SuspendPartyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3075,7 @@ func (x *SuspendPartyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendPartyReply.ProtoReflect.Descriptor instead.
 func (*SuspendPartyReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{44}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SuspendPartyReply) GetRoster() *v1.Signed {
@@ -2962,7 +3093,7 @@ type ListPartiesRequest struct {
 
 func (x *ListPartiesRequest) Reset() {
 	*x = ListPartiesRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2974,7 +3105,7 @@ func (x *ListPartiesRequest) String() string {
 func (*ListPartiesRequest) ProtoMessage() {}
 
 func (x *ListPartiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2987,7 +3118,7 @@ func (x *ListPartiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartiesRequest.ProtoReflect.Descriptor instead.
 func (*ListPartiesRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{45}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{47}
 }
 
 type ListPartiesReply struct {
@@ -2999,7 +3130,7 @@ type ListPartiesReply struct {
 
 func (x *ListPartiesReply) Reset() {
 	*x = ListPartiesReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3142,7 @@ func (x *ListPartiesReply) String() string {
 func (*ListPartiesReply) ProtoMessage() {}
 
 func (x *ListPartiesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3155,7 @@ func (x *ListPartiesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartiesReply.ProtoReflect.Descriptor instead.
 func (*ListPartiesReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{46}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPartiesReply) GetParties() []*Party {
@@ -3042,7 +3173,7 @@ type ListAllRequestsRequest struct {
 
 func (x *ListAllRequestsRequest) Reset() {
 	*x = ListAllRequestsRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3185,7 @@ func (x *ListAllRequestsRequest) String() string {
 func (*ListAllRequestsRequest) ProtoMessage() {}
 
 func (x *ListAllRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3198,7 @@ func (x *ListAllRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListAllRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{47}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{49}
 }
 
 type ListAllRequestsReply struct {
@@ -3079,7 +3210,7 @@ type ListAllRequestsReply struct {
 
 func (x *ListAllRequestsReply) Reset() {
 	*x = ListAllRequestsReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3091,7 +3222,7 @@ func (x *ListAllRequestsReply) String() string {
 func (*ListAllRequestsReply) ProtoMessage() {}
 
 func (x *ListAllRequestsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3104,7 +3235,7 @@ func (x *ListAllRequestsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllRequestsReply.ProtoReflect.Descriptor instead.
 func (*ListAllRequestsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{48}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListAllRequestsReply) GetRequests() []*RequestView {
@@ -3118,7 +3249,7 @@ var File_yinqiao_catalog_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"\n" +
-	" yinqiao/catalog/v1/catalog.proto\x12\x12yinqiao.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ayinqiao/sign/v1/sign.proto\"\x98\x05\n" +
+	" yinqiao/catalog/v1/catalog.proto\x12\x12yinqiao.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ayinqiao/sign/v1/sign.proto\"\xb7\x05\n" +
 	"\x05Entry\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x12\n" +
@@ -3141,7 +3272,9 @@ const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"\x06format\x18\x10 \x01(\tR\x06format\x128\n" +
 	"\tpublished\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\tpublished\x12\x18\n" +
 	"\arelated\x18\x12 \x03(\tR\arelated\x12\x1c\n" +
-	"\twithdrawn\x18\x13 \x01(\bR\twithdrawn\"r\n" +
+	"\twithdrawn\x18\x13 \x01(\bR\twithdrawn\x12\x1d\n" +
+	"\n" +
+	"code_table\x18\x14 \x01(\tR\tcodeTable\"r\n" +
 	"\x0eClassification\x12\x1a\n" +
 	"\bcategory\x18\x01 \x01(\tR\bcategory\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\tR\x04item\x12\x18\n" +
@@ -3202,12 +3335,21 @@ const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"\arequest\x18\x02 \x01(\v2\x17.yinqiao.sign.v1.SignedR\arequest\x121\n" +
 	"\aentries\x18\x03 \x03(\v2\x17.yinqiao.sign.v1.SignedR\aentries\x125\n" +
 	"\tapprovals\x18\x04 \x03(\v2\x17.yinqiao.sign.v1.SignedR\tapprovals\x122\n" +
-	"\x06issued\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\"\xc1\x01\n" +
+	"\x06issued\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\"\xff\x01\n" +
 	"\x06Roster\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x03R\aversion\x123\n" +
 	"\aparties\x18\x02 \x03(\v2\x19.yinqiao.catalog.v1.PartyR\aparties\x122\n" +
 	"\x06issued\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\x124\n" +
-	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\x9a\x01\n" +
+	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12<\n" +
+	"\n" +
+	"code_table\x18\x05 \x01(\v2\x1d.yinqiao.catalog.v1.CodeTableR\tcodeTable\"O\n" +
+	"\tCodeTable\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
+	"\x05codes\x18\x02 \x03(\v2\x18.yinqiao.catalog.v1.CodeR\x05codes\"J\n" +
+	"\x04Code\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
+	"\ameaning\x18\x03 \x01(\tR\ameaning\"\x9a\x01\n" +
 	"\x05Party\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -3382,7 +3524,7 @@ func file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_yinqiao_catalog_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_yinqiao_catalog_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_yinqiao_catalog_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_yinqiao_catalog_v1_catalog_proto_goTypes = []any{
 	(Subject)(0),                   // 0: yinqiao.catalog.v1.Subject
 	(State)(0),                     // 1: yinqiao.catalog.v1.State
@@ -3398,138 +3540,142 @@ var file_yinqiao_catalog_v1_catalog_proto_goTypes = []any{
 	(*Decision)(nil),               // 11: yinqiao.catalog.v1.Decision
 	(*Grant)(nil),                  // 12: yinqiao.catalog.v1.Grant
 	(*Roster)(nil),                 // 13: yinqiao.catalog.v1.Roster
-	(*Party)(nil),                  // 14: yinqiao.catalog.v1.Party
-	(*Status)(nil),                 // 15: yinqiao.catalog.v1.Status
-	(*RequestView)(nil),            // 16: yinqiao.catalog.v1.RequestView
-	(*HelloRequest)(nil),           // 17: yinqiao.catalog.v1.HelloRequest
-	(*HelloReply)(nil),             // 18: yinqiao.catalog.v1.HelloReply
-	(*EnrolRequest)(nil),           // 19: yinqiao.catalog.v1.EnrolRequest
-	(*EnrolReply)(nil),             // 20: yinqiao.catalog.v1.EnrolReply
-	(*GetRosterRequest)(nil),       // 21: yinqiao.catalog.v1.GetRosterRequest
-	(*GetRosterReply)(nil),         // 22: yinqiao.catalog.v1.GetRosterReply
-	(*RegisterEntryRequest)(nil),   // 23: yinqiao.catalog.v1.RegisterEntryRequest
-	(*RegisterEntryReply)(nil),     // 24: yinqiao.catalog.v1.RegisterEntryReply
-	(*ListEntriesRequest)(nil),     // 25: yinqiao.catalog.v1.ListEntriesRequest
-	(*ListEntriesReply)(nil),       // 26: yinqiao.catalog.v1.ListEntriesReply
-	(*FileRequestRequest)(nil),     // 27: yinqiao.catalog.v1.FileRequestRequest
-	(*FileRequestReply)(nil),       // 28: yinqiao.catalog.v1.FileRequestReply
-	(*SubmitRequestRequest)(nil),   // 29: yinqiao.catalog.v1.SubmitRequestRequest
-	(*SubmitRequestReply)(nil),     // 30: yinqiao.catalog.v1.SubmitRequestReply
-	(*ListRequestsRequest)(nil),    // 31: yinqiao.catalog.v1.ListRequestsRequest
-	(*ListRequestsReply)(nil),      // 32: yinqiao.catalog.v1.ListRequestsReply
-	(*DecideRequest)(nil),          // 33: yinqiao.catalog.v1.DecideRequest
-	(*DecideReply)(nil),            // 34: yinqiao.catalog.v1.DecideReply
-	(*GetGrantRequest)(nil),        // 35: yinqiao.catalog.v1.GetGrantRequest
-	(*GetGrantReply)(nil),          // 36: yinqiao.catalog.v1.GetGrantReply
-	(*SubjectKey)(nil),             // 37: yinqiao.catalog.v1.SubjectKey
-	(*GetStatusRequest)(nil),       // 38: yinqiao.catalog.v1.GetStatusRequest
-	(*GetStatusReply)(nil),         // 39: yinqiao.catalog.v1.GetStatusReply
-	(*InviteRequest)(nil),          // 40: yinqiao.catalog.v1.InviteRequest
-	(*InviteReply)(nil),            // 41: yinqiao.catalog.v1.InviteReply
-	(*ReviewRequest)(nil),          // 42: yinqiao.catalog.v1.ReviewRequest
-	(*ReviewReply)(nil),            // 43: yinqiao.catalog.v1.ReviewReply
-	(*RevokeRequest)(nil),          // 44: yinqiao.catalog.v1.RevokeRequest
-	(*RevokeReply)(nil),            // 45: yinqiao.catalog.v1.RevokeReply
-	(*SuspendPartyRequest)(nil),    // 46: yinqiao.catalog.v1.SuspendPartyRequest
-	(*SuspendPartyReply)(nil),      // 47: yinqiao.catalog.v1.SuspendPartyReply
-	(*ListPartiesRequest)(nil),     // 48: yinqiao.catalog.v1.ListPartiesRequest
-	(*ListPartiesReply)(nil),       // 49: yinqiao.catalog.v1.ListPartiesReply
-	(*ListAllRequestsRequest)(nil), // 50: yinqiao.catalog.v1.ListAllRequestsRequest
-	(*ListAllRequestsReply)(nil),   // 51: yinqiao.catalog.v1.ListAllRequestsReply
-	(*timestamppb.Timestamp)(nil),  // 52: google.protobuf.Timestamp
-	(*v1.Signed)(nil),              // 53: yinqiao.sign.v1.Signed
+	(*CodeTable)(nil),              // 14: yinqiao.catalog.v1.CodeTable
+	(*Code)(nil),                   // 15: yinqiao.catalog.v1.Code
+	(*Party)(nil),                  // 16: yinqiao.catalog.v1.Party
+	(*Status)(nil),                 // 17: yinqiao.catalog.v1.Status
+	(*RequestView)(nil),            // 18: yinqiao.catalog.v1.RequestView
+	(*HelloRequest)(nil),           // 19: yinqiao.catalog.v1.HelloRequest
+	(*HelloReply)(nil),             // 20: yinqiao.catalog.v1.HelloReply
+	(*EnrolRequest)(nil),           // 21: yinqiao.catalog.v1.EnrolRequest
+	(*EnrolReply)(nil),             // 22: yinqiao.catalog.v1.EnrolReply
+	(*GetRosterRequest)(nil),       // 23: yinqiao.catalog.v1.GetRosterRequest
+	(*GetRosterReply)(nil),         // 24: yinqiao.catalog.v1.GetRosterReply
+	(*RegisterEntryRequest)(nil),   // 25: yinqiao.catalog.v1.RegisterEntryRequest
+	(*RegisterEntryReply)(nil),     // 26: yinqiao.catalog.v1.RegisterEntryReply
+	(*ListEntriesRequest)(nil),     // 27: yinqiao.catalog.v1.ListEntriesRequest
+	(*ListEntriesReply)(nil),       // 28: yinqiao.catalog.v1.ListEntriesReply
+	(*FileRequestRequest)(nil),     // 29: yinqiao.catalog.v1.FileRequestRequest
+	(*FileRequestReply)(nil),       // 30: yinqiao.catalog.v1.FileRequestReply
+	(*SubmitRequestRequest)(nil),   // 31: yinqiao.catalog.v1.SubmitRequestRequest
+	(*SubmitRequestReply)(nil),     // 32: yinqiao.catalog.v1.SubmitRequestReply
+	(*ListRequestsRequest)(nil),    // 33: yinqiao.catalog.v1.ListRequestsRequest
+	(*ListRequestsReply)(nil),      // 34: yinqiao.catalog.v1.ListRequestsReply
+	(*DecideRequest)(nil),          // 35: yinqiao.catalog.v1.DecideRequest
+	(*DecideReply)(nil),            // 36: yinqiao.catalog.v1.DecideReply
+	(*GetGrantRequest)(nil),        // 37: yinqiao.catalog.v1.GetGrantRequest
+	(*GetGrantReply)(nil),          // 38: yinqiao.catalog.v1.GetGrantReply
+	(*SubjectKey)(nil),             // 39: yinqiao.catalog.v1.SubjectKey
+	(*GetStatusRequest)(nil),       // 40: yinqiao.catalog.v1.GetStatusRequest
+	(*GetStatusReply)(nil),         // 41: yinqiao.catalog.v1.GetStatusReply
+	(*InviteRequest)(nil),          // 42: yinqiao.catalog.v1.InviteRequest
+	(*InviteReply)(nil),            // 43: yinqiao.catalog.v1.InviteReply
+	(*ReviewRequest)(nil),          // 44: yinqiao.catalog.v1.ReviewRequest
+	(*ReviewReply)(nil),            // 45: yinqiao.catalog.v1.ReviewReply
+	(*RevokeRequest)(nil),          // 46: yinqiao.catalog.v1.RevokeRequest
+	(*RevokeReply)(nil),            // 47: yinqiao.catalog.v1.RevokeReply
+	(*SuspendPartyRequest)(nil),    // 48: yinqiao.catalog.v1.SuspendPartyRequest
+	(*SuspendPartyReply)(nil),      // 49: yinqiao.catalog.v1.SuspendPartyReply
+	(*ListPartiesRequest)(nil),     // 50: yinqiao.catalog.v1.ListPartiesRequest
+	(*ListPartiesReply)(nil),       // 51: yinqiao.catalog.v1.ListPartiesReply
+	(*ListAllRequestsRequest)(nil), // 52: yinqiao.catalog.v1.ListAllRequestsRequest
+	(*ListAllRequestsReply)(nil),   // 53: yinqiao.catalog.v1.ListAllRequestsReply
+	(*timestamppb.Timestamp)(nil),  // 54: google.protobuf.Timestamp
+	(*v1.Signed)(nil),              // 55: yinqiao.sign.v1.Signed
 }
 var file_yinqiao_catalog_v1_catalog_proto_depIdxs = []int32{
 	4,  // 0: yinqiao.catalog.v1.Entry.classification:type_name -> yinqiao.catalog.v1.Classification
 	5,  // 1: yinqiao.catalog.v1.Entry.items:type_name -> yinqiao.catalog.v1.Item
-	52, // 2: yinqiao.catalog.v1.Entry.published:type_name -> google.protobuf.Timestamp
+	54, // 2: yinqiao.catalog.v1.Entry.published:type_name -> google.protobuf.Timestamp
 	7,  // 3: yinqiao.catalog.v1.Request.uses:type_name -> yinqiao.catalog.v1.Use
 	8,  // 4: yinqiao.catalog.v1.Request.computations:type_name -> yinqiao.catalog.v1.Computation
 	10, // 5: yinqiao.catalog.v1.Request.limits:type_name -> yinqiao.catalog.v1.Limits
-	52, // 6: yinqiao.catalog.v1.Request.created:type_name -> google.protobuf.Timestamp
+	54, // 6: yinqiao.catalog.v1.Request.created:type_name -> google.protobuf.Timestamp
 	9,  // 7: yinqiao.catalog.v1.Computation.roles:type_name -> yinqiao.catalog.v1.RoleBinding
-	52, // 8: yinqiao.catalog.v1.Limits.valid_from:type_name -> google.protobuf.Timestamp
-	52, // 9: yinqiao.catalog.v1.Limits.valid_until:type_name -> google.protobuf.Timestamp
-	52, // 10: yinqiao.catalog.v1.Decision.decided:type_name -> google.protobuf.Timestamp
-	53, // 11: yinqiao.catalog.v1.Grant.request:type_name -> yinqiao.sign.v1.Signed
-	53, // 12: yinqiao.catalog.v1.Grant.entries:type_name -> yinqiao.sign.v1.Signed
-	53, // 13: yinqiao.catalog.v1.Grant.approvals:type_name -> yinqiao.sign.v1.Signed
-	52, // 14: yinqiao.catalog.v1.Grant.issued:type_name -> google.protobuf.Timestamp
-	14, // 15: yinqiao.catalog.v1.Roster.parties:type_name -> yinqiao.catalog.v1.Party
-	52, // 16: yinqiao.catalog.v1.Roster.issued:type_name -> google.protobuf.Timestamp
-	52, // 17: yinqiao.catalog.v1.Roster.expires:type_name -> google.protobuf.Timestamp
-	0,  // 18: yinqiao.catalog.v1.Status.subject:type_name -> yinqiao.catalog.v1.Subject
-	1,  // 19: yinqiao.catalog.v1.Status.state:type_name -> yinqiao.catalog.v1.State
-	52, // 20: yinqiao.catalog.v1.Status.issued:type_name -> google.protobuf.Timestamp
-	52, // 21: yinqiao.catalog.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	53, // 22: yinqiao.catalog.v1.RequestView.request:type_name -> yinqiao.sign.v1.Signed
-	2,  // 23: yinqiao.catalog.v1.RequestView.state:type_name -> yinqiao.catalog.v1.RequestState
-	53, // 24: yinqiao.catalog.v1.RequestView.decisions:type_name -> yinqiao.sign.v1.Signed
-	52, // 25: yinqiao.catalog.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
-	53, // 26: yinqiao.catalog.v1.EnrolReply.roster:type_name -> yinqiao.sign.v1.Signed
-	53, // 27: yinqiao.catalog.v1.GetRosterReply.roster:type_name -> yinqiao.sign.v1.Signed
-	53, // 28: yinqiao.catalog.v1.RegisterEntryRequest.entry:type_name -> yinqiao.sign.v1.Signed
-	53, // 29: yinqiao.catalog.v1.RegisterEntryReply.status:type_name -> yinqiao.sign.v1.Signed
-	53, // 30: yinqiao.catalog.v1.ListEntriesReply.entries:type_name -> yinqiao.sign.v1.Signed
-	53, // 31: yinqiao.catalog.v1.FileRequestRequest.request:type_name -> yinqiao.sign.v1.Signed
-	16, // 32: yinqiao.catalog.v1.FileRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	16, // 33: yinqiao.catalog.v1.SubmitRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	16, // 34: yinqiao.catalog.v1.ListRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
-	53, // 35: yinqiao.catalog.v1.DecideRequest.decision:type_name -> yinqiao.sign.v1.Signed
-	16, // 36: yinqiao.catalog.v1.DecideReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	53, // 37: yinqiao.catalog.v1.GetGrantReply.grant:type_name -> yinqiao.sign.v1.Signed
-	53, // 38: yinqiao.catalog.v1.GetGrantReply.status:type_name -> yinqiao.sign.v1.Signed
-	53, // 39: yinqiao.catalog.v1.GetGrantReply.entry_statuses:type_name -> yinqiao.sign.v1.Signed
-	53, // 40: yinqiao.catalog.v1.GetGrantReply.roster:type_name -> yinqiao.sign.v1.Signed
-	0,  // 41: yinqiao.catalog.v1.SubjectKey.subject:type_name -> yinqiao.catalog.v1.Subject
-	37, // 42: yinqiao.catalog.v1.GetStatusRequest.subjects:type_name -> yinqiao.catalog.v1.SubjectKey
-	53, // 43: yinqiao.catalog.v1.GetStatusReply.statuses:type_name -> yinqiao.sign.v1.Signed
-	53, // 44: yinqiao.catalog.v1.GetStatusReply.roster:type_name -> yinqiao.sign.v1.Signed
-	16, // 45: yinqiao.catalog.v1.ReviewReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	0,  // 46: yinqiao.catalog.v1.RevokeRequest.subject:type_name -> yinqiao.catalog.v1.Subject
-	53, // 47: yinqiao.catalog.v1.RevokeReply.status:type_name -> yinqiao.sign.v1.Signed
-	53, // 48: yinqiao.catalog.v1.SuspendPartyReply.roster:type_name -> yinqiao.sign.v1.Signed
-	14, // 49: yinqiao.catalog.v1.ListPartiesReply.parties:type_name -> yinqiao.catalog.v1.Party
-	16, // 50: yinqiao.catalog.v1.ListAllRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
-	17, // 51: yinqiao.catalog.v1.Platform.Hello:input_type -> yinqiao.catalog.v1.HelloRequest
-	19, // 52: yinqiao.catalog.v1.Platform.Enrol:input_type -> yinqiao.catalog.v1.EnrolRequest
-	21, // 53: yinqiao.catalog.v1.Platform.GetRoster:input_type -> yinqiao.catalog.v1.GetRosterRequest
-	23, // 54: yinqiao.catalog.v1.Platform.RegisterEntry:input_type -> yinqiao.catalog.v1.RegisterEntryRequest
-	25, // 55: yinqiao.catalog.v1.Platform.ListEntries:input_type -> yinqiao.catalog.v1.ListEntriesRequest
-	27, // 56: yinqiao.catalog.v1.Platform.FileRequest:input_type -> yinqiao.catalog.v1.FileRequestRequest
-	29, // 57: yinqiao.catalog.v1.Platform.SubmitRequest:input_type -> yinqiao.catalog.v1.SubmitRequestRequest
-	31, // 58: yinqiao.catalog.v1.Platform.ListRequests:input_type -> yinqiao.catalog.v1.ListRequestsRequest
-	33, // 59: yinqiao.catalog.v1.Platform.Decide:input_type -> yinqiao.catalog.v1.DecideRequest
-	35, // 60: yinqiao.catalog.v1.Platform.GetGrant:input_type -> yinqiao.catalog.v1.GetGrantRequest
-	38, // 61: yinqiao.catalog.v1.Platform.GetStatus:input_type -> yinqiao.catalog.v1.GetStatusRequest
-	40, // 62: yinqiao.catalog.v1.Admin.Invite:input_type -> yinqiao.catalog.v1.InviteRequest
-	42, // 63: yinqiao.catalog.v1.Admin.Review:input_type -> yinqiao.catalog.v1.ReviewRequest
-	44, // 64: yinqiao.catalog.v1.Admin.Revoke:input_type -> yinqiao.catalog.v1.RevokeRequest
-	46, // 65: yinqiao.catalog.v1.Admin.SuspendParty:input_type -> yinqiao.catalog.v1.SuspendPartyRequest
-	48, // 66: yinqiao.catalog.v1.Admin.ListParties:input_type -> yinqiao.catalog.v1.ListPartiesRequest
-	50, // 67: yinqiao.catalog.v1.Admin.ListAllRequests:input_type -> yinqiao.catalog.v1.ListAllRequestsRequest
-	18, // 68: yinqiao.catalog.v1.Platform.Hello:output_type -> yinqiao.catalog.v1.HelloReply
-	20, // 69: yinqiao.catalog.v1.Platform.Enrol:output_type -> yinqiao.catalog.v1.EnrolReply
-	22, // 70: yinqiao.catalog.v1.Platform.GetRoster:output_type -> yinqiao.catalog.v1.GetRosterReply
-	24, // 71: yinqiao.catalog.v1.Platform.RegisterEntry:output_type -> yinqiao.catalog.v1.RegisterEntryReply
-	26, // 72: yinqiao.catalog.v1.Platform.ListEntries:output_type -> yinqiao.catalog.v1.ListEntriesReply
-	28, // 73: yinqiao.catalog.v1.Platform.FileRequest:output_type -> yinqiao.catalog.v1.FileRequestReply
-	30, // 74: yinqiao.catalog.v1.Platform.SubmitRequest:output_type -> yinqiao.catalog.v1.SubmitRequestReply
-	32, // 75: yinqiao.catalog.v1.Platform.ListRequests:output_type -> yinqiao.catalog.v1.ListRequestsReply
-	34, // 76: yinqiao.catalog.v1.Platform.Decide:output_type -> yinqiao.catalog.v1.DecideReply
-	36, // 77: yinqiao.catalog.v1.Platform.GetGrant:output_type -> yinqiao.catalog.v1.GetGrantReply
-	39, // 78: yinqiao.catalog.v1.Platform.GetStatus:output_type -> yinqiao.catalog.v1.GetStatusReply
-	41, // 79: yinqiao.catalog.v1.Admin.Invite:output_type -> yinqiao.catalog.v1.InviteReply
-	43, // 80: yinqiao.catalog.v1.Admin.Review:output_type -> yinqiao.catalog.v1.ReviewReply
-	45, // 81: yinqiao.catalog.v1.Admin.Revoke:output_type -> yinqiao.catalog.v1.RevokeReply
-	47, // 82: yinqiao.catalog.v1.Admin.SuspendParty:output_type -> yinqiao.catalog.v1.SuspendPartyReply
-	49, // 83: yinqiao.catalog.v1.Admin.ListParties:output_type -> yinqiao.catalog.v1.ListPartiesReply
-	51, // 84: yinqiao.catalog.v1.Admin.ListAllRequests:output_type -> yinqiao.catalog.v1.ListAllRequestsReply
-	68, // [68:85] is the sub-list for method output_type
-	51, // [51:68] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	54, // 8: yinqiao.catalog.v1.Limits.valid_from:type_name -> google.protobuf.Timestamp
+	54, // 9: yinqiao.catalog.v1.Limits.valid_until:type_name -> google.protobuf.Timestamp
+	54, // 10: yinqiao.catalog.v1.Decision.decided:type_name -> google.protobuf.Timestamp
+	55, // 11: yinqiao.catalog.v1.Grant.request:type_name -> yinqiao.sign.v1.Signed
+	55, // 12: yinqiao.catalog.v1.Grant.entries:type_name -> yinqiao.sign.v1.Signed
+	55, // 13: yinqiao.catalog.v1.Grant.approvals:type_name -> yinqiao.sign.v1.Signed
+	54, // 14: yinqiao.catalog.v1.Grant.issued:type_name -> google.protobuf.Timestamp
+	16, // 15: yinqiao.catalog.v1.Roster.parties:type_name -> yinqiao.catalog.v1.Party
+	54, // 16: yinqiao.catalog.v1.Roster.issued:type_name -> google.protobuf.Timestamp
+	54, // 17: yinqiao.catalog.v1.Roster.expires:type_name -> google.protobuf.Timestamp
+	14, // 18: yinqiao.catalog.v1.Roster.code_table:type_name -> yinqiao.catalog.v1.CodeTable
+	15, // 19: yinqiao.catalog.v1.CodeTable.codes:type_name -> yinqiao.catalog.v1.Code
+	0,  // 20: yinqiao.catalog.v1.Status.subject:type_name -> yinqiao.catalog.v1.Subject
+	1,  // 21: yinqiao.catalog.v1.Status.state:type_name -> yinqiao.catalog.v1.State
+	54, // 22: yinqiao.catalog.v1.Status.issued:type_name -> google.protobuf.Timestamp
+	54, // 23: yinqiao.catalog.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	55, // 24: yinqiao.catalog.v1.RequestView.request:type_name -> yinqiao.sign.v1.Signed
+	2,  // 25: yinqiao.catalog.v1.RequestView.state:type_name -> yinqiao.catalog.v1.RequestState
+	55, // 26: yinqiao.catalog.v1.RequestView.decisions:type_name -> yinqiao.sign.v1.Signed
+	54, // 27: yinqiao.catalog.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
+	55, // 28: yinqiao.catalog.v1.EnrolReply.roster:type_name -> yinqiao.sign.v1.Signed
+	55, // 29: yinqiao.catalog.v1.GetRosterReply.roster:type_name -> yinqiao.sign.v1.Signed
+	55, // 30: yinqiao.catalog.v1.RegisterEntryRequest.entry:type_name -> yinqiao.sign.v1.Signed
+	55, // 31: yinqiao.catalog.v1.RegisterEntryReply.status:type_name -> yinqiao.sign.v1.Signed
+	55, // 32: yinqiao.catalog.v1.ListEntriesReply.entries:type_name -> yinqiao.sign.v1.Signed
+	55, // 33: yinqiao.catalog.v1.FileRequestRequest.request:type_name -> yinqiao.sign.v1.Signed
+	18, // 34: yinqiao.catalog.v1.FileRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	18, // 35: yinqiao.catalog.v1.SubmitRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	18, // 36: yinqiao.catalog.v1.ListRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
+	55, // 37: yinqiao.catalog.v1.DecideRequest.decision:type_name -> yinqiao.sign.v1.Signed
+	18, // 38: yinqiao.catalog.v1.DecideReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	55, // 39: yinqiao.catalog.v1.GetGrantReply.grant:type_name -> yinqiao.sign.v1.Signed
+	55, // 40: yinqiao.catalog.v1.GetGrantReply.status:type_name -> yinqiao.sign.v1.Signed
+	55, // 41: yinqiao.catalog.v1.GetGrantReply.entry_statuses:type_name -> yinqiao.sign.v1.Signed
+	55, // 42: yinqiao.catalog.v1.GetGrantReply.roster:type_name -> yinqiao.sign.v1.Signed
+	0,  // 43: yinqiao.catalog.v1.SubjectKey.subject:type_name -> yinqiao.catalog.v1.Subject
+	39, // 44: yinqiao.catalog.v1.GetStatusRequest.subjects:type_name -> yinqiao.catalog.v1.SubjectKey
+	55, // 45: yinqiao.catalog.v1.GetStatusReply.statuses:type_name -> yinqiao.sign.v1.Signed
+	55, // 46: yinqiao.catalog.v1.GetStatusReply.roster:type_name -> yinqiao.sign.v1.Signed
+	18, // 47: yinqiao.catalog.v1.ReviewReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	0,  // 48: yinqiao.catalog.v1.RevokeRequest.subject:type_name -> yinqiao.catalog.v1.Subject
+	55, // 49: yinqiao.catalog.v1.RevokeReply.status:type_name -> yinqiao.sign.v1.Signed
+	55, // 50: yinqiao.catalog.v1.SuspendPartyReply.roster:type_name -> yinqiao.sign.v1.Signed
+	16, // 51: yinqiao.catalog.v1.ListPartiesReply.parties:type_name -> yinqiao.catalog.v1.Party
+	18, // 52: yinqiao.catalog.v1.ListAllRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
+	19, // 53: yinqiao.catalog.v1.Platform.Hello:input_type -> yinqiao.catalog.v1.HelloRequest
+	21, // 54: yinqiao.catalog.v1.Platform.Enrol:input_type -> yinqiao.catalog.v1.EnrolRequest
+	23, // 55: yinqiao.catalog.v1.Platform.GetRoster:input_type -> yinqiao.catalog.v1.GetRosterRequest
+	25, // 56: yinqiao.catalog.v1.Platform.RegisterEntry:input_type -> yinqiao.catalog.v1.RegisterEntryRequest
+	27, // 57: yinqiao.catalog.v1.Platform.ListEntries:input_type -> yinqiao.catalog.v1.ListEntriesRequest
+	29, // 58: yinqiao.catalog.v1.Platform.FileRequest:input_type -> yinqiao.catalog.v1.FileRequestRequest
+	31, // 59: yinqiao.catalog.v1.Platform.SubmitRequest:input_type -> yinqiao.catalog.v1.SubmitRequestRequest
+	33, // 60: yinqiao.catalog.v1.Platform.ListRequests:input_type -> yinqiao.catalog.v1.ListRequestsRequest
+	35, // 61: yinqiao.catalog.v1.Platform.Decide:input_type -> yinqiao.catalog.v1.DecideRequest
+	37, // 62: yinqiao.catalog.v1.Platform.GetGrant:input_type -> yinqiao.catalog.v1.GetGrantRequest
+	40, // 63: yinqiao.catalog.v1.Platform.GetStatus:input_type -> yinqiao.catalog.v1.GetStatusRequest
+	42, // 64: yinqiao.catalog.v1.Admin.Invite:input_type -> yinqiao.catalog.v1.InviteRequest
+	44, // 65: yinqiao.catalog.v1.Admin.Review:input_type -> yinqiao.catalog.v1.ReviewRequest
+	46, // 66: yinqiao.catalog.v1.Admin.Revoke:input_type -> yinqiao.catalog.v1.RevokeRequest
+	48, // 67: yinqiao.catalog.v1.Admin.SuspendParty:input_type -> yinqiao.catalog.v1.SuspendPartyRequest
+	50, // 68: yinqiao.catalog.v1.Admin.ListParties:input_type -> yinqiao.catalog.v1.ListPartiesRequest
+	52, // 69: yinqiao.catalog.v1.Admin.ListAllRequests:input_type -> yinqiao.catalog.v1.ListAllRequestsRequest
+	20, // 70: yinqiao.catalog.v1.Platform.Hello:output_type -> yinqiao.catalog.v1.HelloReply
+	22, // 71: yinqiao.catalog.v1.Platform.Enrol:output_type -> yinqiao.catalog.v1.EnrolReply
+	24, // 72: yinqiao.catalog.v1.Platform.GetRoster:output_type -> yinqiao.catalog.v1.GetRosterReply
+	26, // 73: yinqiao.catalog.v1.Platform.RegisterEntry:output_type -> yinqiao.catalog.v1.RegisterEntryReply
+	28, // 74: yinqiao.catalog.v1.Platform.ListEntries:output_type -> yinqiao.catalog.v1.ListEntriesReply
+	30, // 75: yinqiao.catalog.v1.Platform.FileRequest:output_type -> yinqiao.catalog.v1.FileRequestReply
+	32, // 76: yinqiao.catalog.v1.Platform.SubmitRequest:output_type -> yinqiao.catalog.v1.SubmitRequestReply
+	34, // 77: yinqiao.catalog.v1.Platform.ListRequests:output_type -> yinqiao.catalog.v1.ListRequestsReply
+	36, // 78: yinqiao.catalog.v1.Platform.Decide:output_type -> yinqiao.catalog.v1.DecideReply
+	38, // 79: yinqiao.catalog.v1.Platform.GetGrant:output_type -> yinqiao.catalog.v1.GetGrantReply
+	41, // 80: yinqiao.catalog.v1.Platform.GetStatus:output_type -> yinqiao.catalog.v1.GetStatusReply
+	43, // 81: yinqiao.catalog.v1.Admin.Invite:output_type -> yinqiao.catalog.v1.InviteReply
+	45, // 82: yinqiao.catalog.v1.Admin.Review:output_type -> yinqiao.catalog.v1.ReviewReply
+	47, // 83: yinqiao.catalog.v1.Admin.Revoke:output_type -> yinqiao.catalog.v1.RevokeReply
+	49, // 84: yinqiao.catalog.v1.Admin.SuspendParty:output_type -> yinqiao.catalog.v1.SuspendPartyReply
+	51, // 85: yinqiao.catalog.v1.Admin.ListParties:output_type -> yinqiao.catalog.v1.ListPartiesReply
+	53, // 86: yinqiao.catalog.v1.Admin.ListAllRequests:output_type -> yinqiao.catalog.v1.ListAllRequestsReply
+	70, // [70:87] is the sub-list for method output_type
+	53, // [53:70] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_yinqiao_catalog_v1_catalog_proto_init() }
@@ -3543,7 +3689,7 @@ func file_yinqiao_catalog_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_catalog_v1_catalog_proto_rawDesc), len(file_yinqiao_catalog_v1_catalog_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   49,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1082,6 +1082,7 @@ func (x *CoSignReply) GetReceipt() *v1.Signed {
 type RecordsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       []*v1.Signed           `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	Taken         [][]byte               `protobuf:"bytes,2,rep,name=taken,proto3" json:"taken,omitempty"` // digests of the payloads that an earlier reply held
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,6 +1120,13 @@ func (*RecordsRequest) Descriptor() ([]byte, []int) {
 func (x *RecordsRequest) GetRecords() []*v1.Signed {
 	if x != nil {
 		return x.Records
+	}
+	return nil
+}
+
+func (x *RecordsRequest) GetTaken() [][]byte {
+	if x != nil {
+		return x.Taken
 	}
 	return nil
 }
@@ -1248,9 +1256,10 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\tR\asession\x128\n" +
 	"\tsignature\x18\x02 \x01(\v2\x1a.yinqiao.sign.v1.SignatureR\tsignature\"@\n" +
 	"\vCoSignReply\x121\n" +
-	"\areceipt\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedR\areceipt\"C\n" +
+	"\areceipt\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedR\areceipt\"Y\n" +
 	"\x0eRecordsRequest\x121\n" +
-	"\arecords\x18\x01 \x03(\v2\x17.yinqiao.sign.v1.SignedR\arecords\"A\n" +
+	"\arecords\x18\x01 \x03(\v2\x17.yinqiao.sign.v1.SignedR\arecords\x12\x14\n" +
+	"\x05taken\x18\x02 \x03(\fR\x05taken\"A\n" +
 	"\fRecordsReply\x121\n" +
 	"\arecords\x18\x01 \x03(\v2\x17.yinqiao.sign.v1.SignedR\arecords2\xb9\x04\n" +
 	"\x04Peer\x12C\n" +

@@ -48,7 +48,7 @@ type PeerClient interface {
 	// Finish tells the initiator what a party's receipt line says; the reply
 	// comes when every party's is in, or the wait is over.
 	Finish(ctx context.Context, in *FinishRequest, opts ...grpc.CallOption) (*FinishReply, error)
-	// SignReceipt gives a party's signature for the receipt it helped make.
+	// CoSign gives a party's signature for the receipt it helped make.
 	CoSign(ctx context.Context, in *CoSignRequest, opts ...grpc.CallOption) (*CoSignReply, error)
 	// Records exchanges signed records of failed runs.
 	Records(ctx context.Context, in *RecordsRequest, opts ...grpc.CallOption) (*RecordsReply, error)
@@ -162,7 +162,7 @@ type PeerServer interface {
 	// Finish tells the initiator what a party's receipt line says; the reply
 	// comes when every party's is in, or the wait is over.
 	Finish(context.Context, *FinishRequest) (*FinishReply, error)
-	// SignReceipt gives a party's signature for the receipt it helped make.
+	// CoSign gives a party's signature for the receipt it helped make.
 	CoSign(context.Context, *CoSignRequest) (*CoSignReply, error)
 	// Records exchanges signed records of failed runs.
 	Records(context.Context, *RecordsRequest) (*RecordsReply, error)

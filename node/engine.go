@@ -1,0 +1,413 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/yinqiao/yinqiao/internal/suite"
+	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
+	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
+	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
+)
+
+// active is a job that has been admitted and has not ended.
+type active struct {
+	*admitted
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	finisher *finisher // at the initiator
+
+	mu      sync.Mutex
+	rec     record
+	stage   string
+	done    int64
+	total   int64
+	started bool
+	changed chan struct{} // closed and replaced at every change
+	ended   chan struct{}
+}
+
+func (a *active) update(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f()
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+func (a *active) progress(stage string, done, total int64) {
+	a.update(func() { a.stage, a.done, a.total = stage, done, total })
+}
+
+func (a *active) view() (*nodev1.JobView, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := a.rec.view()
+	v.Stage, v.Done, v.Total = a.stage, a.done, a.total
+	if v.Seconds == 0 && !a.rec.Started.IsZero() {
+		v.Seconds = time.Since(a.rec.Started).Seconds()
+	}
+	return v, a.changed
+}
+
+// enter admits c and makes it an active job in state proposed.
+func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, error) {
+	a := &active{changed: make(chan struct{}), ended: make(chan struct{})}
+	a.ctx, a.cancel = context.WithCancelCause(n.ctx)
+
+	// The slot and the session ID are taken before anything is reserved.
+	n.mu.Lock()
+	switch {
+	case n.closing:
+		n.mu.Unlock()
+		return nil, n.refuseLocal("shutdown", "the node is stopping")
+	case len(n.active) >= n.cfg.Limits.ConcurrentJobs:
+		n.mu.Unlock()
+		return nil, n.refuseLocal("concurrent_jobs", "limits.concurrent_jobs of this node is %d and all are running: try again when one has ended", n.cfg.Limits.ConcurrentJobs)
+	case n.active[c.GetSession()] != nil || n.byJob[c.GetJob()] != nil:
+		n.mu.Unlock()
+		return nil, n.refuseSecurity("replay", "the session is known already")
+	}
+	n.active[c.GetSession()], n.byJob[c.GetJob()] = a, a
+	n.mu.Unlock()
+
+	admitted, err := n.claim(ctx, c, person)
+	if err != nil {
+		n.forget(c)
+		a.cancel(err)
+		close(a.ended)
+		return nil, err
+	}
+	a.admitted = admitted
+	a.update(func() {
+		a.rec = record{
+			Job: c.GetJob(), Session: c.GetSession(), Kind: c.GetKind(), GrantID: c.GetGrantId(),
+			GrantDigest: c.GetGrantDigest(), ContractDigest: c.digest,
+			Initiator: c.GetInitiator(), Role: c.participant(n.cfg.Party).GetRole(), Person: person,
+			State: Proposed, Counter: runCounter(admitted.grant), UsesLeft: admitted.usesLeft, RunsUsed: true, Created: n.now(),
+		}
+		for _, p := range c.GetParties() {
+			a.rec.Parties = append(a.rec.Parties, p.GetParty())
+			a.rec.Roles = append(a.rec.Roles, p.GetRole())
+		}
+	})
+	if err := n.save(&a.rec); err != nil {
+		err = errors.Join(err, n.store.Release(runCounter(admitted.grant), c.GetSession()))
+		n.forget(c)
+		a.cancel(err)
+		close(a.ended)
+		return nil, err
+	}
+	n.metrics.JobState(string(Proposed))
+	return a, nil
+}
+
+// claim remembers the session ID for ever and admits the contract.
+func (n *Node) claim(ctx context.Context, c *contract, _ string) (*admitted, error) {
+	if err := n.store.Once(ctx, sessionKey(c.GetSession())); err != nil {
+		return nil, n.refuseSecurity("replay", "the session has been used before: every attempt needs a new one")
+	}
+	if err := n.store.Once(ctx, "jobid/"+c.GetJob()); err != nil {
+		return nil, n.refuseSecurity("replay", "the job ID has been used before")
+	}
+	return n.admit(ctx, c)
+}
+
+func (n *Node) forget(c *contract) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.active, c.GetSession())
+	delete(n.byJob, c.GetJob())
+}
+
+func (n *Node) find(session string) *active {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.active[session]
+	if a == nil || a.admitted == nil {
+		return nil
+	}
+	return a
+}
+
+// Submit proposes a job to every party of the grant and starts it when all
+// have signed. It returns the job's ID, or the first refusal; the job is then
+// in state refused, and nobody's use is spent.
+func (n *Node) Submit(ctx context.Context, person string, req *nodev1.SubmitJobRequest) (string, error) {
+	g, err := n.resolver.Grant(ctx, req.GetGrantId())
+	if err != nil {
+		r := n.asRefusal(err)
+		n.note(r, "", "", req.GetGrantId())
+		return "", r
+	}
+	c, err := n.draft(g, req)
+	if err != nil {
+		r := n.asRefusal(err)
+		n.note(r, "", "", g.ID())
+		return "", r
+	}
+	a, err := n.enter(ctx, c, person)
+	if err != nil {
+		r := n.asRefusal(err)
+		n.note(r, "", c.GetJob(), g.ID())
+		return "", r
+	}
+	a.finisher = newFinisher(c)
+	signed, err := n.gather(ctx, a)
+	if err != nil {
+		n.withdraw(a, err)
+		return "", err
+	}
+	n.begin(a, signed)
+	return c.GetJob(), nil
+}
+
+// gather asks every other party for its signature and tells all to start.
+func (n *Node) gather(ctx context.Context, a *active) (*signv1.Signed, error) {
+	c := a.contract
+	ctx, cancel := context.WithDeadline(ctx, c.GetExpires().AsTime())
+	defer cancel()
+	roster, err := n.resolver.Roster(ctx)
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	signed := n.key.Seal(n.cfg.Party, suite.ContextContract, c.payload)
+	proposal := &signv1.Signed{Payload: c.payload, Signatures: slices.Clone(signed.Signatures)}
+	var mu sync.Mutex
+	group, gctx := errgroup.WithContext(ctx)
+	for _, other := range c.others(n.cfg.Party) {
+		group.Go(func() error {
+			n.exchangeRecords(gctx, other)
+			reply, err := n.peers.Propose(gctx, other, &peerv1.ProposeRequest{Contract: proposal})
+			if err != nil {
+				return n.peerError(other, err)
+			}
+			if r := reply.GetRefusal(); r != nil {
+				return fromPeer(other, r)
+			}
+			if err := n.verifyParty(roster, other, c, reply.GetSignature()); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			signed.Signatures = append(signed.Signatures, reply.GetSignature())
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	group, gctx = errgroup.WithContext(ctx)
+	for _, other := range c.others(n.cfg.Party) {
+		group.Go(func() error {
+			reply, err := n.peers.Start(gctx, other, &peerv1.StartRequest{Contract: signed})
+			if err != nil {
+				return n.peerError(other, err)
+			}
+			if r := reply.GetRefusal(); r != nil {
+				return fromPeer(other, r)
+			}
+			return nil
+		})
+	}
+	return signed, group.Wait()
+}
+
+// withdraw ends a proposal that did not start: every side's use is released.
+func (n *Node) withdraw(a *active, cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.ctx), 5*time.Second)
+	defer cancel()
+	r := n.asRefusal(cause)
+	n.abortAll(ctx, a, "refused")
+	n.note(r, r.By, a.contract.GetJob(), a.contract.GetGrantId())
+	n.end(ctx, a, Refused, r.RuleCode, r.Error(), true)
+}
+
+func (n *Node) abortAll(ctx context.Context, a *active, class string) {
+	var wg sync.WaitGroup
+	for _, other := range a.contract.others(n.cfg.Party) {
+		wg.Go(func() {
+			_, err := n.peers.Abort(ctx, other, &peerv1.AbortRequest{Session: a.contract.GetSession(), Class: class})
+			if err != nil {
+				n.log.Debug("abort not delivered", slog.String("peer", other))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// begin runs the job in the background.
+func (n *Node) begin(a *active, signed *signv1.Signed) {
+	a.mu.Lock()
+	already := a.started
+	a.started = true
+	a.mu.Unlock()
+	if already {
+		return
+	}
+	n.wg.Go(func() { n.run(a, signed) })
+}
+
+// end writes a job's last state, releases its use where no protocol byte
+// flowed, and leaves this party's own signed record of a run that failed.
+func (n *Node) end(ctx context.Context, a *active, state State, class, reason string, release bool) {
+	var rec record
+	a.update(func() {
+		if a.rec.State.Final() {
+			return
+		}
+		if release && a.rec.RunsUsed {
+			if err := n.store.Release(a.rec.Counter, a.rec.Session); err != nil {
+				n.log.Error("use not released", slog.String("job", a.rec.Job), slog.Any("error", err))
+			} else {
+				a.rec.RunsUsed = false
+				a.rec.UsesLeft++
+			}
+		}
+		a.rec.State, a.rec.Class, a.rec.Reason, a.rec.Finished = state, class, reason, n.now()
+		if err := n.save(&a.rec); err != nil {
+			n.log.Error("job record not written", slog.String("job", a.rec.Job), slog.Any("error", err))
+		}
+		rec = a.rec
+	})
+	if rec.Job == "" {
+		return
+	}
+	if state == Failed || state == Cancelled {
+		n.leaveRecord(ctx, &rec)
+	}
+	n.metrics.JobState(string(state))
+	n.log.Info("job ended", slog.String("job", rec.Job), slog.String("state", string(state)), slog.String("class", class))
+	a.cancel(errEnded)
+	n.forget(a.contract)
+	close(a.ended)
+}
+
+var errEnded = errors.New("node: the job has ended")
+
+// handler is the node as its peers reach it.
+type handler Node
+
+// Propose admits a contract and signs it, or refuses with the rule.
+func (h *handler) Propose(ctx context.Context, from string, req *peerv1.ProposeRequest) (*peerv1.ProposeReply, error) {
+	n := (*Node)(h)
+	c, err := n.propose(ctx, from, req.GetContract())
+	if err != nil {
+		r := n.asRefusal(err)
+		jobID, grantID := "", ""
+		if c != nil {
+			jobID, grantID = c.GetJob(), c.GetGrantId()
+		}
+		n.note(r, from, jobID, grantID)
+		return &peerv1.ProposeReply{Refusal: r.forPeer()}, nil
+	}
+	return &peerv1.ProposeReply{Signature: n.key.Sign(n.cfg.Party, suite.ContextContract, c.payload)}, nil
+}
+
+func (n *Node) propose(ctx context.Context, from string, signed *signv1.Signed) (*contract, error) {
+	roster, err := n.resolver.Roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := n.openProposal(roster, from, signed)
+	if err != nil {
+		return nil, err
+	}
+	a, err := n.enter(ctx, c, "")
+	if err != nil {
+		return c, err
+	}
+	// A proposal that nobody starts gives its use back when it expires.
+	n.wg.Go(func() {
+		timer := time.NewTimer(time.Until(c.GetExpires().AsTime()))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			n.dropProposal(a, "expired", "the initiator did not start the job in time")
+		case <-a.ctx.Done():
+			n.dropProposal(a, "shutdown", "the node was stopped")
+		}
+	})
+	return c, nil
+}
+
+// dropProposal ends a job that was admitted and never started.
+func (n *Node) dropProposal(a *active, class, reason string) {
+	a.mu.Lock()
+	started := a.started
+	a.started = true
+	a.mu.Unlock()
+	if started {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.ctx), 5*time.Second)
+	defer cancel()
+	n.end(ctx, a, Refused, class, reason, true)
+}
+
+// Start checks every party's signature, evaluates the grant once more, and
+// begins to run.
+func (h *handler) Start(ctx context.Context, from string, req *peerv1.StartRequest) (*peerv1.StartReply, error) {
+	n := (*Node)(h)
+	err := n.start(ctx, from, req.GetContract())
+	if err != nil {
+		r := n.asRefusal(err)
+		n.note(r, from, "", "")
+		return &peerv1.StartReply{Refusal: r.forPeer()}, nil
+	}
+	return &peerv1.StartReply{}, nil
+}
+
+func (n *Node) start(ctx context.Context, from string, signed *signv1.Signed) error {
+	c, err := decodeContract(signed.GetPayload())
+	if err != nil {
+		return n.refuseSecurity("contract_malformed", "%v", err)
+	}
+	a := n.find(c.GetSession())
+	switch {
+	case a == nil:
+		return n.refuse("unknown_session", "no proposal is waiting under this session")
+	case a.contract.GetInitiator() != from || !bytes.Equal(a.contract.payload, c.payload):
+		return n.refuseSecurity("contract_altered", "the contract is not the one that was proposed")
+	}
+	roster, err := n.resolver.Roster(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range c.GetParties() {
+		if err := n.verifyParty(roster, p.GetParty(), c, suite.Find(signed, p.GetParty())); err != nil {
+			return err
+		}
+	}
+	if err := n.resolver.Status(ctx, c.GetGrantId()); err != nil {
+		return err
+	}
+	n.begin(a, signed)
+	return nil
+}
+
+// Abort ends a proposal or a running job on a party's word.
+func (h *handler) Abort(_ context.Context, from string, req *peerv1.AbortRequest) (*peerv1.AbortReply, error) {
+	n := (*Node)(h)
+	a := n.find(req.GetSession())
+	if a == nil || a.contract.participant(from) == nil {
+		return &peerv1.AbortReply{}, nil
+	}
+	class := clip(req.GetClass(), 32)
+	n.dropProposal(a, "withdrawn", from+" withdrew the job ("+class+")")
+	a.cancel(fail("peer_aborted", "%s ended the job (%s)", from, class))
+	return &peerv1.AbortReply{}, nil
+}
+
+// Hello tells version, clock and known kinds.
+func (h *handler) Hello(context.Context, string, *peerv1.HelloRequest) (*peerv1.HelloReply, error) {
+	n := (*Node)(h)
+	return n.hello(), nil
+}

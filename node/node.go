@@ -1,0 +1,242 @@
+// Package node is the life of one party's node: its identity and
+// configuration, the admission of every job against the platform's grant and
+// its own policy, the engine that runs jobs with the other nodes, the release
+// of results, and the receipts.
+//
+// A node knows jobs only as job.Definition; it never sees a protocol. It
+// starts with [Open], serves with [Node.Run] and ends with [Node.Close].
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/internal/audit"
+	"github.com/yinqiao/yinqiao/internal/store"
+	"github.com/yinqiao/yinqiao/internal/suite"
+	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/node/peer"
+	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
+)
+
+// Options is what Open needs beside the home folder.
+type Options struct {
+	Registry *job.Registry
+	Version  string
+	Log      *slog.Logger
+	// Metrics hears what happens; nil counts nothing.
+	Metrics Metrics
+}
+
+// Metrics is what a node reports of itself.
+type Metrics interface {
+	JobState(state string)
+	Refused(rule string)
+	Security(rule string)
+	Traffic(sent, received int64)
+	Sessions(running int)
+	PlatformSeen(at time.Time)
+}
+
+// Platform is what a node asks of the government data platform. The reference
+// client is catalog.Client; an existing platform can stand behind it.
+type Platform interface {
+	catalog.Resolver
+	Hello(ctx context.Context) (catalog.Hello, error)
+	ListEntries(ctx context.Context, code string) ([]*catalog.Entry, error)
+	RegisterEntry(ctx context.Context, entry *catalogv1.Entry) (*catalog.Entry, error)
+	FileRequest(ctx context.Context, request *catalogv1.Request, draft bool) (*catalog.Request, error)
+	SubmitRequest(ctx context.Context, id string) (*catalog.Request, error)
+	Request(ctx context.Context, id string) (*catalog.Request, error)
+	ListRequests(ctx context.Context) ([]*catalog.Request, error)
+	Decide(ctx context.Context, d catalog.Decision) (*catalog.Request, error)
+}
+
+// seen remembers catalog versions in the node's store.
+type seen struct{ store *store.Store }
+
+func (s seen) Raise(key string, version int64) error {
+	err := s.store.Raise(key, version)
+	if errors.Is(err, store.ErrOlder) {
+		return catalog.ErrOlder
+	}
+	return err
+}
+
+// Node is one party's running node.
+type Node struct {
+	cfg      Config
+	home     Home
+	key      *suite.Key
+	version  string
+	registry *job.Registry
+	store    *store.Store
+	audit    *audit.Log
+	resolver Platform
+	closers  []func() error
+	log      *slog.Logger
+	metrics  Metrics
+	now      func() time.Time
+
+	peers  *peer.Peers
+	roster atomic.Pointer[catalog.Roster]
+
+	mu      sync.Mutex
+	active  map[string]*active // by session
+	byJob   map[string]*active
+	closing bool
+	wg      sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+}
+
+// Open opens the home folder, its store and its log, connects to the platform,
+// and accounts for jobs that a crash interrupted.
+func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
+	if o.Registry == nil {
+		return nil, errors.New("node: no job registry")
+	}
+	cfg, err := home.Config()
+	if err != nil {
+		return nil, err
+	}
+	key, err := home.Key()
+	if err != nil {
+		return nil, err
+	}
+	storeKey, err := home.storeSecret()
+	if err != nil {
+		return nil, err
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	n = &Node{
+		cfg: cfg, home: home, key: key, version: o.Version, registry: o.Registry,
+		log: log.With(slog.String("party", cfg.Party)), metrics: o.Metrics, now: time.Now,
+		active: make(map[string]*active), byJob: make(map[string]*active),
+	}
+	if n.metrics == nil {
+		n.metrics = noMetrics{}
+	}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.closeAll())
+			n = nil
+		}
+	}()
+	if err := os.MkdirAll(home.resultDir(), 0o700); err != nil {
+		return n, fmt.Errorf("node: home: %w", err)
+	}
+	n.store, err = store.Open(store.Config{Dir: home.storeDir(), Key: storeKey, MinFreeBytes: cfg.Limits.MinFreeBytes, Log: n.log})
+	if err != nil {
+		return n, err
+	}
+	n.closers = append(n.closers, n.store.Close)
+	n.audit, err = audit.Open(ctx, audit.Config{Dir: home.AuditDir(), Party: cfg.Party, Key: key, Log: n.log})
+	if err != nil {
+		return n, err
+	}
+	n.closers = append(n.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return n.audit.Close(ctx)
+	})
+	client, err := catalog.NewClient(catalog.ClientConfig{
+		Address: cfg.Platform.Address, PlatformKey: cfg.PlatformKey(), Party: cfg.Party, Key: key, Seen: seen{n.store}, Log: n.log,
+	})
+	if err != nil {
+		return n, err
+	}
+	n.resolver = client
+	n.closers = append(n.closers, client.Close)
+	return n, n.recoverJobs(ctx)
+}
+
+// Run serves peers on lis until ctx ends, then stops every job and returns.
+func (n *Node) Run(ctx context.Context, lis net.Listener) error {
+	if _, err := n.refreshRoster(ctx); err != nil {
+		n.log.Warn("the platform cannot be reached yet", slog.Any("error", err))
+	}
+	peers, err := peer.New(peer.Config{
+		Listener: lis, Key: n.key, Party: n.cfg.Party, Directory: (*directory)(n), Handler: (*handler)(n), Log: n.log,
+		Seen:   func(ctx context.Context, id string) error { return n.store.Once(ctx, "link/"+id) },
+		Limits: peer.Limits{Idle: n.cfg.Limits.PeerIdle, SessionBytes: n.cfg.Limits.SessionBytes},
+	})
+	if err != nil {
+		return err
+	}
+	n.peers = peers
+	stop := context.AfterFunc(ctx, func() { n.cancel(context.Cause(ctx)) })
+	defer stop()
+	n.wg.Go(func() { n.keepRoster(n.ctx) })
+	err = peers.Serve(n.ctx)
+	n.shutdown()
+	return err
+}
+
+// shutdown ends every running job with its reason and waits for all of them.
+func (n *Node) shutdown() {
+	n.mu.Lock()
+	n.closing = true
+	for _, a := range n.active {
+		a.cancel(fail("shutdown", "the node was stopped"))
+	}
+	n.mu.Unlock()
+	n.wg.Wait()
+}
+
+// Close waits for running jobs to end and closes the store and the log.
+func (n *Node) Close() error {
+	n.cancel(fail("shutdown", "the node was stopped"))
+	n.shutdown()
+	return n.closeAll()
+}
+
+func (n *Node) closeAll() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}
+
+// Party returns the node's party ID.
+func (n *Node) Party() string { return n.cfg.Party }
+
+// Config returns the configuration in force.
+func (n *Node) Config() Config { return n.cfg }
+
+// Key returns the node's identity, for its operator API.
+func (n *Node) Key() *suite.Key { return n.key }
+
+// Ready returns nil while the node can take work.
+func (n *Node) Ready() error {
+	if err := n.store.Healthy(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
+	defer cancel()
+	_, err := n.resolver.Roster(ctx)
+	return err
+}
+
+type noMetrics struct{}
+
+func (noMetrics) JobState(string)        {}
+func (noMetrics) Refused(string)         {}
+func (noMetrics) Security(string)        {}
+func (noMetrics) Traffic(int64, int64)   {}
+func (noMetrics) Sessions(int)           {}
+func (noMetrics) PlatformSeen(time.Time) {}

@@ -1,0 +1,351 @@
+package node
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/node/dataset"
+	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
+	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
+)
+
+// This file is what an authenticated operator can ask of a node. The person's
+// name comes with the context.
+
+// PersonKey is the context key under which the API keeps the caller's name.
+type PersonKey struct{}
+
+func person(ctx context.Context) string {
+	p, _ := ctx.Value(PersonKey{}).(string)
+	return p
+}
+
+// Info tells who this node is.
+func (n *Node) Info(context.Context, *nodev1.InfoRequest) (*nodev1.InfoReply, error) {
+	r := &nodev1.InfoReply{Party: n.cfg.Party, Version: n.version, Endpoint: n.cfg.Advertise, Home: n.home.Dir}
+	for _, d := range n.cfg.Datasets {
+		r.Datasets = append(r.Datasets, d.Name)
+	}
+	return r, nil
+}
+
+// RegisterEntry checks that the dataset has the entry's items, signs the
+// entry, and registers it with the platform. The rows stay.
+func (n *Node) RegisterEntry(ctx context.Context, req *nodev1.RegisterEntryRequest) (*nodev1.RegisterEntryReply, error) {
+	e, _ := proto.Clone(req.GetEntry()).(*catalogv1.Entry)
+	if e == nil {
+		return nil, invalid("no entry given")
+	}
+	if e.Provider != "" && e.Provider != n.cfg.Party {
+		return nil, invalid("entry: provider must be %s: a party registers its own entries", n.cfg.Party)
+	}
+	if err := n.checkDataset(ctx, e, req.GetDataset()); err != nil {
+		return nil, err
+	}
+	registered, err := n.resolver.RegisterEntry(ctx, e)
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	if err := n.store.Put("entry/"+e.Code, []byte(req.GetDataset())); err != nil {
+		return nil, err
+	}
+	return &nodev1.RegisterEntryReply{Code: registered.Code(), Version: registered.Version(), Digest: registered.Digest()}, nil
+}
+
+func (n *Node) checkDataset(ctx context.Context, e *catalogv1.Entry, name string) error {
+	i := slices.IndexFunc(n.cfg.Datasets, func(d dataset.Dataset) bool { return d.Name == name })
+	if i < 0 {
+		return invalid("node.yaml has no dataset %q", clip(name, 64))
+	}
+	src, err := dataset.Open(ctx, n.cfg.Datasets[i])
+	if err != nil {
+		return invalid("%v", err)
+	}
+	schema := src.Schema()
+	var missing []string
+	for _, it := range e.GetItems() {
+		j := schema.Index(it.GetName())
+		switch {
+		case j < 0:
+			missing = append(missing, it.GetName()+" is not a column")
+		case string(schema[j].Type) != it.GetType():
+			missing = append(missing, it.GetName()+" is "+string(schema[j].Type)+" in the dataset")
+		case schema[j].Key != it.GetKey():
+			missing = append(missing, it.GetName()+" must be a key on both sides or neither")
+		}
+	}
+	if len(missing) > 0 {
+		return invalid("entry items do not fit dataset %s: %s", name, strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+// ListEntries returns the catalog's current entries, or all versions of one.
+func (n *Node) ListEntries(ctx context.Context, req *nodev1.ListEntriesRequest) (*nodev1.ListEntriesReply, error) {
+	es, err := n.resolver.ListEntries(ctx, req.GetCode())
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	r := &nodev1.ListEntriesReply{}
+	for _, e := range es {
+		r.Entries = append(r.Entries, e.Message())
+	}
+	return r, nil
+}
+
+// CreateRequest signs an exchange request and files it.
+func (n *Node) CreateRequest(ctx context.Context, req *nodev1.CreateRequestRequest) (*nodev1.CreateRequestReply, error) {
+	q, _ := proto.Clone(req.GetRequest()).(*catalogv1.Request)
+	if q == nil {
+		return nil, invalid("no request given")
+	}
+	if q.Requester != "" && q.Requester != n.cfg.Party {
+		return nil, invalid("request: requester must be %s: a party files its own requests", n.cfg.Party)
+	}
+	q.Requester, q.Person = n.cfg.Party, person(ctx)
+	if q.Id == "" {
+		q.Id = newID("R")
+	}
+	v, err := n.resolver.FileRequest(ctx, q, req.GetDraft())
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	return &nodev1.CreateRequestReply{Request: summarise(v)}, nil
+}
+
+// SubmitRequest submits a draft.
+func (n *Node) SubmitRequest(ctx context.Context, req *nodev1.SubmitRequestRequest) (*nodev1.SubmitRequestReply, error) {
+	v, err := n.resolver.SubmitRequest(ctx, req.GetRequestId())
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	return &nodev1.SubmitRequestReply{Request: summarise(v)}, nil
+}
+
+// ListRequests returns the requests this party has a part in, or one of them.
+func (n *Node) ListRequests(ctx context.Context, req *nodev1.ListRequestsRequest) (*nodev1.ListRequestsReply, error) {
+	r := &nodev1.ListRequestsReply{}
+	if id := req.GetRequestId(); id != "" {
+		q, err := n.resolver.Request(ctx, id)
+		if err != nil {
+			return nil, n.asRefusal(err)
+		}
+		r.Requests = append(r.Requests, summarise(q))
+		return r, nil
+	}
+	qs, err := n.resolver.ListRequests(ctx)
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	for _, q := range qs {
+		r.Requests = append(r.Requests, summarise(q))
+	}
+	return r, nil
+}
+
+// DecideRequest signs this provider's approval or refusal of a request.
+func (n *Node) DecideRequest(ctx context.Context, req *nodev1.DecideRequestRequest) (*nodev1.DecideRequestReply, error) {
+	q, err := n.resolver.Decide(ctx, catalog.Decision{
+		RequestID: req.GetRequestId(), Approve: req.GetApprove(), Reason: req.GetReason(), Person: person(ctx),
+	})
+	if err != nil {
+		return nil, n.asRefusal(err)
+	}
+	return &nodev1.DecideRequestReply{Request: summarise(q)}, nil
+}
+
+func summarise(q *catalog.Request) *nodev1.RequestSummary {
+	return &nodev1.RequestSummary{
+		Request: q.Request, State: q.State, Reason: q.Reason, GrantId: q.GrantID, Awaiting: q.Awaiting, Digest: q.Digest,
+	}
+}
+
+// ListKinds returns the job kinds this node knows.
+func (n *Node) ListKinds(context.Context, *nodev1.ListKindsRequest) (*nodev1.ListKindsReply, error) {
+	r := &nodev1.ListKindsReply{}
+	for _, name := range n.registry.Names() {
+		d, _ := n.registry.Lookup(name)
+		k := &nodev1.Kind{Name: name, Summary: d.Summary}
+		for _, role := range d.Roles {
+			k.Roles = append(k.Roles, string(role.Role))
+		}
+		r.Kinds = append(r.Kinds, k)
+	}
+	return r, nil
+}
+
+// SubmitJob proposes a job and starts it.
+func (n *Node) SubmitJob(ctx context.Context, req *nodev1.SubmitJobRequest) (*nodev1.SubmitJobReply, error) {
+	id, err := n.Submit(ctx, person(ctx), req)
+	if err != nil {
+		return nil, err
+	}
+	return &nodev1.SubmitJobReply{Job: id}, nil
+}
+
+// watchEvery spaces the views of a running job.
+const watchEvery = 200 * time.Millisecond
+
+// WatchJob sends the job's view now and after changes, until it has ended.
+func (n *Node) WatchJob(ctx context.Context, req *nodev1.WatchJobRequest, send func(*nodev1.JobView) error) error {
+	n.mu.Lock()
+	a := n.byJob[req.GetJob()]
+	n.mu.Unlock()
+	for a != nil && a.admitted != nil {
+		v, changed := a.view()
+		if State(v.GetState()).Final() {
+			break
+		}
+		if err := send(v); err != nil {
+			return err
+		}
+		pause := time.NewTimer(watchEvery)
+		select {
+		case <-a.ended:
+			pause.Stop()
+			a = nil
+			continue
+		case <-ctx.Done():
+			pause.Stop()
+			return context.Cause(ctx)
+		case <-pause.C:
+		}
+		select {
+		case <-changed:
+		case <-a.ended:
+			a = nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	r, err := n.load(req.GetJob())
+	if err != nil {
+		return err
+	}
+	return send(r.view())
+}
+
+// ListJobs returns every job this node took part in, newest first.
+func (n *Node) ListJobs(context.Context, *nodev1.ListJobsRequest) (*nodev1.ListJobsReply, error) {
+	rs, err := n.records()
+	if err != nil {
+		return nil, err
+	}
+	reply := &nodev1.ListJobsReply{}
+	for _, r := range rs {
+		reply.Jobs = append(reply.Jobs, r.view())
+	}
+	return reply, nil
+}
+
+// CancelJob ends a job that has not ended.
+func (n *Node) CancelJob(ctx context.Context, req *nodev1.CancelJobRequest) (*nodev1.CancelJobReply, error) {
+	n.mu.Lock()
+	a := n.byJob[req.GetJob()]
+	n.mu.Unlock()
+	if a == nil || a.admitted == nil {
+		r, err := n.load(req.GetJob())
+		if err != nil {
+			return nil, err
+		}
+		return nil, invalid("the job has ended already (%s)", r.State)
+	}
+	a.cancel(fail("cancelled", "%s cancelled the job", person(ctx)))
+	return &nodev1.CancelJobReply{}, nil
+}
+
+// resultChunk is the size of one piece of a table, in bytes.
+const resultChunk = 128 << 10
+
+// GetResult sends a released result: its values and table names, or one table.
+func (n *Node) GetResult(ctx context.Context, req *nodev1.GetResultRequest, send func(*nodev1.GetResultReply) error) error {
+	r, err := n.load(req.GetJob())
+	if err != nil {
+		return err
+	}
+	if r.State != Done {
+		return invalid("the job is %s, so there is no result", r.State)
+	}
+	dir := n.published(r.Job)
+	if req.GetTable() == "" {
+		values, err := os.ReadFile(filepath.Join(dir, "values.json"))
+		if err != nil {
+			return &NotFound{What: "result: it was removed from this node"}
+		}
+		reply := &nodev1.GetResultReply{Values: values}
+		files, err := filepath.Glob(filepath.Join(dir, "*.csv"))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			reply.Tables = append(reply.Tables, strings.TrimSuffix(filepath.Base(f), ".csv"))
+		}
+		sort.Strings(reply.Tables)
+		return send(reply)
+	}
+	if !plainTable(req.GetTable()) {
+		return &NotFound{What: "table"}
+	}
+	f, err := os.Open(filepath.Join(dir, req.GetTable()+".csv"))
+	if err != nil {
+		return &NotFound{What: "table " + clip(req.GetTable(), 64)}
+	}
+	defer f.Close()
+	buf := make([]byte, resultChunk)
+	for {
+		k, err := io.ReadFull(f, buf)
+		if k > 0 {
+			if err := send(&nodev1.GetResultReply{Chunk: slices.Clone(buf[:k])}); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ListAudit returns entries of the node's log.
+func (n *Node) ListAudit(ctx context.Context, req *nodev1.ListAuditRequest) (*nodev1.ListAuditReply, error) {
+	size, err := n.audit.Size(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := req.GetLimit()
+	if limit <= 0 || limit > 500 {
+		limit = 500
+	}
+	entries, err := n.audit.Read(ctx, req.GetFrom(), int(limit))
+	if err != nil {
+		return nil, err
+	}
+	r := &nodev1.ListAuditReply{Size: size}
+	for _, e := range entries {
+		line := &nodev1.AuditLine{Index: e.Index, Digest: e.Digest}
+		switch {
+		case e.Leaf.GetReceipt() != nil:
+			line.Kind, line.Signed = "receipt", e.Leaf.GetReceipt()
+		case e.Leaf.GetRecord() != nil:
+			line.Kind, line.Signed = "record", e.Leaf.GetRecord()
+		case e.Leaf.GetEvent() != nil:
+			line.Kind, line.Signed = "event", e.Leaf.GetEvent()
+		}
+		r.Lines = append(r.Lines, line)
+	}
+	return r, nil
+}

@@ -1,0 +1,263 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/yinqiao/yinqiao/internal/suite"
+	auditv1 "github.com/yinqiao/yinqiao/proto/yinqiao/audit/v1"
+	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
+	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
+)
+
+// maxRecords is how many records of failed runs one exchange carries.
+const maxRecords = 64
+
+func decodeReceipt(s *signv1.Signed) (*auditv1.Receipt, error) {
+	r := &auditv1.Receipt{}
+	if err := proto.Unmarshal(s.GetPayload(), r); err != nil {
+		return nil, errors.New("node: receipt does not decode")
+	}
+	return r, nil
+}
+
+// note records a refusal or a security event in the audit log.
+func (n *Node) note(r *Refusal, peer, jobID, grantID string) {
+	category := "refusal"
+	n.metrics.Refused(r.RuleCode)
+	if r.Security {
+		category = "security"
+		n.metrics.Security(r.RuleCode)
+	}
+	e := &auditv1.Event{
+		Party: n.cfg.Party, Category: category, Rule: r.RuleCode, Peer: clip(peer, 64),
+		Job: clip(jobID, 64), GrantId: clip(grantID, 64), At: timestamppb.New(n.now()), Detail: clip(r.Text, 512),
+	}
+	n.log.Warn("refused", slog.String("by", r.By), slog.String("rule", r.RuleCode), slog.String("category", category),
+		slog.String("peer", clip(peer, 64)), slog.String("job", clip(jobID, 64)))
+	n.append(n.ctx, suite.ContextEvent, e, func(s *signv1.Signed) *auditv1.Leaf {
+		return &auditv1.Leaf{Kind: &auditv1.Leaf_Event{Event: s}}
+	})
+}
+
+// SecurityEvent records what the transport refused: an unknown or wrong
+// certificate, a replayed session.
+func (h *handler) SecurityEvent(_ context.Context, party, rule, detail string) {
+	n := (*Node)(h)
+	n.note(&Refusal{By: n.cfg.Party, RuleCode: rule, Text: detail, Security: true}, party, "", "")
+}
+
+func (n *Node) append(ctx context.Context, signing string, m proto.Message, leaf func(*signv1.Signed) *auditv1.Leaf) *signv1.Signed {
+	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		n.log.Error("audit entry not encoded", slog.Any("error", err))
+		return nil
+	}
+	signed := n.key.Seal(n.cfg.Party, signing, payload)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if _, err := n.audit.Append(ctx, leaf(signed)); err != nil {
+		n.log.Error("audit entry not logged", slog.Any("error", err))
+	}
+	return signed
+}
+
+// leaveRecord logs this party's own account of a run that did not finish, and
+// keeps it for the other parties until they meet again.
+func (n *Node) leaveRecord(ctx context.Context, r *record) {
+	rec := &auditv1.Record{
+		Party: n.cfg.Party, Job: r.Job, Session: r.Session, GrantId: r.GrantID, ContractDigest: r.ContractDigest,
+		Kind: r.Kind, State: string(r.State), Class: r.Class, RunsUsed: r.RunsUsed,
+		Started: timestamppb.New(r.Started), Ended: timestamppb.New(r.Finished), Units: r.Units, Parties: r.Parties,
+	}
+	signed := n.append(ctx, suite.ContextRecord, rec, func(s *signv1.Signed) *auditv1.Leaf {
+		return &auditv1.Leaf{Kind: &auditv1.Leaf_Record{Record: s}}
+	})
+	if signed == nil {
+		return
+	}
+	raw, err := proto.Marshal(signed)
+	if err != nil {
+		return
+	}
+	for _, p := range r.Parties {
+		if p != n.cfg.Party {
+			if err := n.store.Put("owed/"+p+"/"+r.Session, raw); err != nil {
+				n.log.Error("record not kept for a peer", slog.String("peer", p), slog.Any("error", err))
+			}
+		}
+	}
+}
+
+func (n *Node) owed(party string) ([]*signv1.Signed, []string, error) {
+	var out []*signv1.Signed
+	var keys []string
+	for item, err := range n.store.Scan("owed/" + party + "/") {
+		if err != nil {
+			return nil, nil, err
+		}
+		s := &signv1.Signed{}
+		if err := proto.Unmarshal(item.Value, s); err != nil {
+			return nil, nil, fmt.Errorf("node: owed record: %w", err)
+		}
+		out, keys = append(out, s), append(keys, item.Key)
+		if len(out) == maxRecords {
+			break
+		}
+	}
+	return out, keys, nil
+}
+
+// exchangeRecords gives a peer the records it has not seen and takes in its.
+// A failure is no reason to stop a job: the next meeting tries again.
+func (n *Node) exchangeRecords(ctx context.Context, party string) {
+	mine, keys, err := n.owed(party)
+	if err != nil {
+		n.log.Error("records not read", slog.Any("error", err))
+		return
+	}
+	reply, err := n.peers.Records(ctx, party, &peerv1.RecordsRequest{Records: mine})
+	if err != nil {
+		n.log.Debug("records not exchanged", slog.String("peer", party))
+		return
+	}
+	for _, k := range keys {
+		if err := n.store.Delete(k); err != nil {
+			n.log.Error("owed record not removed", slog.Any("error", err))
+		}
+	}
+	if len(reply.GetRecords()) == 0 {
+		return
+	}
+	n.takeRecords(ctx, party, reply.GetRecords())
+	taken := &peerv1.RecordsRequest{}
+	for _, s := range reply.GetRecords() {
+		taken.Taken = append(taken.Taken, suite.Digest(s.GetPayload()))
+	}
+	if _, err := n.peers.Records(ctx, party, taken); err != nil {
+		n.log.Debug("records not acknowledged", slog.String("peer", party))
+	}
+}
+
+// Records takes in a peer's records and gives back what is owed to it. What it
+// gives is kept until the peer says that it has it: a reply that is lost is
+// repeated, and the log holds each record once.
+func (h *handler) Records(ctx context.Context, from string, req *peerv1.RecordsRequest) (*peerv1.RecordsReply, error) {
+	n := (*Node)(h)
+	n.takeRecords(ctx, from, req.GetRecords())
+	mine, keys, err := n.owed(from)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.GetTaken()) > 0 {
+		for i, s := range mine {
+			if slices.ContainsFunc(req.GetTaken(), func(d []byte) bool { return bytes.Equal(d, suite.Digest(s.GetPayload())) }) {
+				if err := n.store.Delete(keys[i]); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return &peerv1.RecordsReply{}, nil
+	}
+	return &peerv1.RecordsReply{Records: mine}, nil
+}
+
+// takeRecords logs a peer's own records of runs that this node took part in.
+func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.Signed) {
+	if len(records) == 0 {
+		return
+	}
+	roster, err := n.resolver.Roster(ctx)
+	if err != nil {
+		return
+	}
+	p, ok := roster.Party(from)
+	if !ok {
+		return
+	}
+	for i, s := range records {
+		if i == maxRecords {
+			break
+		}
+		rec := &auditv1.Record{}
+		if suite.Verify(from, p.Suite, p.PublicKey, suite.ContextRecord, s.GetPayload(), suite.Find(s, from)) != nil ||
+			len(s.GetSignatures()) != 1 || proto.Unmarshal(s.GetPayload(), rec) != nil || hasUnknown(rec.ProtoReflect()) || rec.GetParty() != from {
+			n.note(n.refuseSecurity("record_signature", "a record of a failed run does not verify"), from, "", "")
+			continue
+		}
+		// Only runs that this node knows, each once.
+		if !n.knows(rec.GetJob()) {
+			continue
+		}
+		key := "taken/" + from + "/" + rec.GetSession() + "/" + hex.EncodeToString(suite.Digest(s.GetPayload()))[:16]
+		if err := n.store.Once(ctx, key); err != nil {
+			continue
+		}
+		if _, err := n.audit.Append(ctx, &auditv1.Leaf{Kind: &auditv1.Leaf_Record{Record: s}}); err != nil {
+			n.log.Error("peer's record not logged", slog.Any("error", err))
+		}
+	}
+}
+
+func (n *Node) knows(jobID string) bool {
+	if strings.ContainsRune(jobID, '/') {
+		return false
+	}
+	_, err := n.load(jobID)
+	return err == nil
+}
+
+// recoverJobs accounts for what a crash interrupted: a job that was running
+// has failed, one that was only proposed gives its use back, and one whose
+// receipt is in the log is released.
+func (n *Node) recoverJobs(ctx context.Context) error {
+	rs, err := n.records()
+	if err != nil {
+		return err
+	}
+	for _, r := range rs {
+		if r.State.Final() {
+			continue
+		}
+		switch {
+		case r.Staged:
+			if err := n.publish(r.Job); err != nil {
+				n.log.Warn("output was released before", slog.String("job", r.Job))
+			}
+			r.State = Done
+		case r.State == Proposed:
+			if err := n.store.Release(r.Counter, r.Session); err != nil {
+				return err
+			}
+			r.RunsUsed, r.UsesLeft = false, r.UsesLeft+1
+			r.State, r.Class, r.Reason = Refused, "interrupted", "the node stopped before the job started"
+		default:
+			r.State, r.Class, r.Reason = Failed, "interrupted", "the node stopped while the job was running; submit it again"
+		}
+		if !r.Staged {
+			if err := os.RemoveAll(n.staging(r.Job)); err != nil {
+				return err
+			}
+		}
+		r.Finished = n.now()
+		if err := n.save(r); err != nil {
+			return err
+		}
+		if r.State == Failed {
+			n.leaveRecord(ctx, r)
+		}
+		n.log.Warn("job interrupted by a stop", slog.String("job", r.Job), slog.String("state", string(r.State)))
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/yinqiao/yinqiao/internal/audit"
+	"github.com/yinqiao/yinqiao/internal/secret"
+	"github.com/yinqiao/yinqiao/job"
+	auditv1 "github.com/yinqiao/yinqiao/proto/yinqiao/audit/v1"
+	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
+	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
+	"github.com/yinqiao/yinqiao/table"
+)
+
+// release is the last gate before an output leaves the engine: the grant is
+// evaluated once more, the output is staged where nobody reads it, the receipt
+// is signed by all and sequenced in the log, and only then is it published.
+func (n *Node) release(ctx context.Context, a *active, out *output) error {
+	c := a.contract
+	a.update(func() { a.rec.State, a.stage = Releasing, "sign the receipt" })
+	if err := n.gate(ctx, a, &out.result); err != nil {
+		return err
+	}
+	commit, err := audit.NewCommitter(nil, "result")
+	if err != nil {
+		return err
+	}
+	if err := n.stage(c.GetJob(), out.result, commit); err != nil {
+		return err
+	}
+	if err := n.keepOpening(c.GetJob(), "result", commit.Opening()); err != nil {
+		return err
+	}
+	out.record.ResultCommitment = commit.Sum()
+	own := &peerv1.FinishRequest{Session: c.GetSession(), Record: out.record, Counts: out.result.Counts, Finished: timestamppb.New(n.now())}
+	var receipt *signv1.Signed
+	if a.finisher != nil {
+		receipt, err = n.makeReceipt(ctx, a, own, out.started)
+	} else {
+		receipt, err = n.joinReceipt(ctx, a, own)
+	}
+	if err != nil {
+		return err
+	}
+	// From here on nothing takes the receipt back: the log has it first.
+	keep := context.WithoutCancel(ctx)
+	ref, err := n.audit.Append(keep, &auditv1.Leaf{Kind: &auditv1.Leaf_Receipt{Receipt: receipt}})
+	if err != nil {
+		return fmt.Errorf("node: receipt not logged, so the output stays closed: %w", err)
+	}
+	r, err := decodeReceipt(receipt)
+	if err != nil {
+		return err
+	}
+	var saveErr error
+	a.update(func() {
+		a.rec.ReceiptDigest, a.rec.ReceiptIndex, a.rec.Staged = ref.Digest, ref.Index, true
+		a.rec.Counts = out.result.Counts
+		a.rec.Rows = make([]int64, len(a.rec.Parties))
+		for _, p := range r.GetParties() {
+			if i := slices.Index(a.rec.Parties, p.GetParty()); i >= 0 {
+				a.rec.Rows[i] = p.GetRows()
+			}
+		}
+		saveErr = n.save(&a.rec)
+	})
+	if saveErr != nil {
+		return saveErr
+	}
+	return n.publish(c.GetJob())
+}
+
+// gate evaluates the grant before release and keeps from this party what it
+// may not receive.
+func (n *Node) gate(ctx context.Context, a *active, res *job.Result) error {
+	if err := n.resolver.Status(ctx, a.contract.GetGrantId()); err != nil {
+		return n.asRefusal(err)
+	}
+	revealed := map[string]bool{}
+	for _, d := range a.def.Reveals(a.spec) {
+		if d.To == "" || string(d.To) == a.rec.Role {
+			revealed[d.Field] = true
+		}
+	}
+	for _, f := range res.Fields() {
+		if !revealed[f] {
+			return fail("reveals", "%s returned %q, which it does not declare to reveal", a.def.Name, f)
+		}
+	}
+	if !slices.Contains(a.contract.GetRecipients(), n.cfg.Party) {
+		res.Values, res.Tables = nil, nil
+	}
+	return nil
+}
+
+func (n *Node) staging(id string) string   { return filepath.Join(n.home.resultDir(), "."+id) }
+func (n *Node) published(id string) string { return filepath.Join(n.home.resultDir(), id) }
+
+// stage writes the result where no verb looks, and commits to its bytes.
+func (n *Node) stage(id string, res job.Result, commit *audit.Committer) error {
+	dir := n.staging(id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("node: result: %w", err)
+	}
+	values := res.Values
+	if values == nil {
+		values = map[string]any{}
+	}
+	b, err := json.Marshal(values) // keys are sorted
+	if err != nil {
+		return fmt.Errorf("node: result values: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, "values.json"), func(w *os.File) error {
+		_, err := w.Write(b)
+		return err
+	}); err != nil {
+		return err
+	}
+	fmt.Fprintf(commit, "values %d\n", len(b))
+	commit.Write(b)
+	names := make([]string, 0, len(res.Tables))
+	for name := range res.Tables {
+		if !plainTable(name) {
+			return fail("reveals", "a result table has a name that is no plain word")
+		}
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		path := filepath.Join(dir, name+".csv")
+		if err := writeFile(path, func(w *os.File) error { return table.WriteCSV(w, res.Tables[name]) }); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("node: result: %w", err)
+		}
+		fmt.Fprintf(commit, "table %s %d\n", name, len(b))
+		commit.Write(b)
+	}
+	return nil
+}
+
+func plainTable(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' && r != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func writeFile(path string, write func(*os.File) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("node: result: %w", err)
+	}
+	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("node: result: %w", err)
+	}
+	return nil
+}
+
+// publish makes a staged result readable, atomically.
+func (n *Node) publish(id string) error {
+	if err := os.Rename(n.staging(id), n.published(id)); err != nil {
+		return fmt.Errorf("node: release: %w", err)
+	}
+	return nil
+}
+
+// discardStaged removes the staged output of a run that failed before its
+// receipt was logged.
+func (n *Node) discardStaged(a *active, err error) {
+	if err == nil || a.rec.Staged {
+		return
+	}
+	if err := os.RemoveAll(n.staging(a.contract.GetJob())); err != nil {
+		n.log.Warn("staged output not removed", slog.Any("error", err))
+	}
+}
+
+// keepOpening stores what an audit needs to open a commitment; it never leaves
+// this node by itself.
+func (n *Node) keepOpening(id, label string, opening secret.Bytes) error {
+	return n.store.Put("opening/"+id+"/"+label, opening.Reveal())
+}

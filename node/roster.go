@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/yinqiao/yinqiao/catalog"
+)
+
+// rosterEvery is how often the roster is renewed while the node runs; a party
+// that was suspended loses its connections then at the latest.
+const rosterEvery = 3 * time.Second
+
+// refreshRoster fetches the roster and remembers it for the transport.
+func (n *Node) refreshRoster(ctx context.Context) (*catalog.Roster, error) {
+	r, err := n.resolver.Roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n.roster.Store(r)
+	if err := n.home.writeKnownKeys(keysOf(r)); err != nil {
+		return nil, err
+	}
+	n.metrics.PlatformSeen(n.now())
+	return r, nil
+}
+
+// keepRoster renews the roster until ctx ends, and drops the connections of
+// parties that are no longer on it.
+func (n *Node) keepRoster(ctx context.Context) {
+	tick := time.NewTicker(rosterEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		old := n.roster.Load()
+		callCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		now, err := n.refreshRoster(callCtx)
+		cancel()
+		if err != nil {
+			n.log.Debug("roster not renewed", slog.Any("error", err))
+			continue
+		}
+		if old == nil {
+			continue
+		}
+		for _, p := range old.Parties() {
+			q, ok := now.Party(p.ID)
+			if p.ID != n.cfg.Party && !p.Suspended && (!ok || q.Suspended || string(q.PublicKey) != string(p.PublicKey)) {
+				n.log.Warn("party left the roster", slog.String("peer", p.ID))
+				n.peers.Drop(p.ID)
+			}
+		}
+	}
+}
+
+// directory is the roster as the transport asks it: who holds a key, and where
+// a party is. A roster past its life names nobody.
+type directory Node
+
+func (d *directory) current() *catalog.Roster {
+	r := (*Node)(d).roster.Load()
+	if r == nil || (*Node)(d).now().After(r.Expires().Add(clockSkew)) {
+		return nil
+	}
+	return r
+}
+
+// ByKey returns the party whose pinned key this is.
+func (d *directory) ByKey(public []byte) (string, bool) {
+	r := d.current()
+	if r == nil {
+		return "", false
+	}
+	p, ok := r.ByKey(public)
+	return p.ID, ok && !p.Suspended
+}
+
+// ByID returns a party's endpoint and pinned key.
+func (d *directory) ByID(id string) (string, []byte, bool) {
+	r := d.current()
+	if r == nil {
+		return "", nil, false
+	}
+	p, ok := r.Party(id)
+	return p.Endpoint, p.PublicKey, ok && !p.Suspended
+}

@@ -1,0 +1,289 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/internal/audit"
+	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/node/dataset"
+	"github.com/yinqiao/yinqiao/node/peer"
+	auditv1 "github.com/yinqiao/yinqiao/proto/yinqiao/audit/v1"
+	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
+	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/table"
+)
+
+// statusEvery is how often a running session asks whether its grant still
+// holds. A revocation must end it within five seconds.
+const statusEvery = 1500 * time.Millisecond
+
+// run is one session from the first byte to the receipt. It owns the job until
+// end has been called.
+func (n *Node) run(a *active, _ *signv1.Signed) {
+	ctx, cancel := context.WithTimeoutCause(a.ctx, time.Duration(a.contract.GetTimeoutSeconds())*time.Second,
+		fail("timeout", "the job did not end within its %d s", a.contract.GetTimeoutSeconds()))
+	defer cancel()
+	a.update(func() {
+		a.rec.State, a.rec.Started = Running, n.now()
+		if err := n.save(&a.rec); err != nil {
+			a.cancel(err)
+		}
+	})
+	n.metrics.JobState(string(Running))
+	n.metrics.Sessions(n.countActive())
+
+	var watch atomic.Pointer[failure]
+	watchDone := make(chan struct{})
+	go func() {
+		defer close(watchDone)
+		if f := n.watchGrant(ctx, a.contract.GetGrantId()); f != nil {
+			watch.Store(f)
+			a.cancel(f)
+		}
+	}()
+
+	meter := session.NewMeter()
+	out, err := n.compute(ctx, a, meter)
+	if err == nil {
+		err = n.release(ctx, a, out)
+	}
+	n.discardStaged(a, err)
+
+	// The cause of a cancelled context says more than what it broke.
+	if err != nil && ctx.Err() != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+			err = cause
+		}
+	}
+	cancel()
+	<-watchDone
+
+	last, stop := context.WithTimeout(context.WithoutCancel(n.ctx), 10*time.Second)
+	defer stop()
+	traffic := meter.Traffic()
+	n.metrics.Traffic(traffic.Sent, traffic.Received)
+	a.update(func() { a.rec.Units = n.units(a, traffic) })
+	if err == nil {
+		n.end(last, a, Done, "", "", false)
+		n.metrics.Sessions(n.countActive())
+		return
+	}
+	state, class, reason := n.classify(err)
+	untouched := traffic.MessagesSent == 0 && traffic.MessagesReceived == 0
+	if class != "peer_aborted" {
+		n.abortAll(last, a, class)
+	}
+	if r := n.asRefusalOnly(err); r != nil {
+		n.note(r, "", a.contract.GetJob(), a.contract.GetGrantId())
+	}
+	n.end(last, a, state, class, reason, untouched)
+	n.metrics.Sessions(n.countActive())
+}
+
+func (n *Node) countActive() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.active)
+}
+
+// units is what the receipt meters.
+func (n *Node) units(a *active, t session.Traffic) map[string]int64 {
+	return map[string]int64{
+		"bytes_sent": t.Sent, "bytes_received": t.Received,
+		"messages_sent": t.MessagesSent, "messages_received": t.MessagesReceived,
+		"rounds": t.Rounds, "milliseconds": n.now().Sub(a.rec.Started).Milliseconds(),
+	}
+}
+
+// watchGrant returns the reason to stop a running session: the grant, a party
+// or an entry revoked, or the platform out of reach for longer than the grace.
+// It returns nil when ctx ends.
+func (n *Node) watchGrant(ctx context.Context, grant string) *failure {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	last := n.now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		callCtx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := n.resolver.Status(callCtx, grant)
+		cancel()
+		var rule *catalog.RuleError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			last = n.now()
+			n.metrics.PlatformSeen(last)
+		case errors.As(err, &rule):
+			return fail(rule.Rule, "%s", rule.Text)
+		case n.now().Sub(last) > n.cfg.Limits.PlatformGrace:
+			return fail("platform_unreachable", "the platform has not answered for %s (limits.platform_grace)", n.cfg.Limits.PlatformGrace)
+		}
+	}
+}
+
+// output is a finished computation that has not been released.
+type output struct {
+	result  job.Result
+	record  *auditv1.PartyRecord
+	started time.Time
+}
+
+// compute opens the session and runs this party's part.
+func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*output, error) {
+	c := a.contract
+	if err := n.resolver.Status(ctx, c.GetGrantId()); err != nil {
+		return nil, n.asRefusal(err)
+	}
+	var sources []table.Source
+	commit, err := audit.NewCommitter(nil, "input")
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range c.participant(n.cfg.Party).GetInputs() {
+		src, err := n.openInput(ctx, in.GetEntry(), in.GetItems())
+		if err != nil {
+			return nil, fail("dataset", "%v", err)
+		}
+		a.progress("read input", 0, 0)
+		digest, err := dataset.Digest(ctx, src)
+		if err != nil {
+			return nil, fail("dataset", "%v", err)
+		}
+		if _, err := commit.Write(digest); err != nil {
+			return nil, err
+		}
+		sources = append(sources, src)
+	}
+	link, err := n.peers.OpenSession(ctx, peer.SessionConfig{
+		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Digest: c.digest,
+		Lost: func(id session.PartyID, err error) { a.cancel(fail("peer_gone", "lost %s: %v", id, err)) },
+	})
+	if err != nil {
+		return nil, n.runError(err)
+	}
+	out, err := n.converse(ctx, a, link, meter, sources)
+	if err != nil {
+		link.Abort(err)
+	}
+	if err = errors.Join(err, link.Close()); err != nil {
+		return nil, n.runError(err)
+	}
+	if err := n.keepOpening(c.GetJob(), "input", commit.Opening()); err != nil {
+		return nil, err
+	}
+	out.record = &auditv1.PartyRecord{
+		Party: n.cfg.Party, Role: c.participant(n.cfg.Party).GetRole(), Rows: out.result.Rows,
+		Units: n.units(a, meter.Traffic()), InputCommitment: commit.Sum(),
+	}
+	return out, nil
+}
+
+// converse runs the definition over an open link.
+func (n *Node) converse(ctx context.Context, a *active, link *peer.Link, meter *session.Meter, sources []table.Source) (*output, error) {
+	c := a.contract
+	s, err := session.New(ctx, session.Config{
+		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Open: link.Opener(),
+		Log: n.log.With(slog.String("job", c.GetJob())), Meter: meter, Progress: a.progress,
+	})
+	if err != nil {
+		return nil, n.runError(err)
+	}
+	out := &output{started: a.rec.Started}
+	out.result, err = n.guarded(ctx, a, job.Env{Spec: a.spec, Session: s, Inputs: sources, Once: &onceStore{n, c.GetSession()}})
+	return out, err
+}
+
+// guarded runs the definition and turns a panic into a failure: a fault in one
+// job never ends the node.
+func (n *Node) guarded(ctx context.Context, a *active, env job.Env) (res job.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			n.log.Error("a job panicked", slog.String("job", a.contract.GetJob()), slog.String("panic", fmt.Sprintf("%T", p)))
+			err = fail("internal", "the protocol failed unexpectedly; the node's log holds the event")
+		}
+	}()
+	return a.def.Run(ctx, env)
+}
+
+type onceStore struct {
+	n       *Node
+	session string
+}
+
+func (o *onceStore) Once(ctx context.Context, key string) error {
+	return o.n.store.Once(ctx, "once/"+o.session+"/"+key)
+}
+
+// openInput opens the dataset behind an entry, reduced to the granted items.
+func (n *Node) openInput(ctx context.Context, entry string, items []string) (table.Source, error) {
+	name, err := n.store.Get("entry/" + entry)
+	if err != nil {
+		return nil, fmt.Errorf("no dataset of this node stands behind entry %s: register it with `yinqiao catalog register --dataset NAME`", clip(entry, 64))
+	}
+	for _, d := range n.cfg.Datasets {
+		if d.Name == string(name) {
+			src, err := dataset.Open(ctx, d)
+			if err != nil {
+				return nil, err
+			}
+			return table.Select(src, items)
+		}
+	}
+	return nil, fmt.Errorf("dataset %s behind entry %s is not in node.yaml", name, clip(entry, 64))
+}
+
+// runError gives a stable class to what a protocol or the transport returned.
+func (n *Node) runError(err error) error {
+	var f *failure
+	var mismatch *session.MismatchError
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, job.ErrMinIntersection):
+		return fail("min_intersection", "%v", err)
+	case errors.As(err, &mismatch):
+		return fail("mismatch", "%v", err)
+	case errors.Is(err, peer.ErrPeerGone), errors.Is(err, peer.ErrIdle), errors.Is(err, peer.ErrNoStream), errors.Is(err, peer.ErrDropped):
+		return fail("peer_gone", "%v", err)
+	}
+	return &failure{class: "protocol", reason: err.Error()}
+}
+
+// peerError is a unary call to a peer that gave no answer.
+func (n *Node) peerError(party string, err error) error {
+	return &Refusal{By: n.cfg.Party, RuleCode: "peer_unreachable",
+		Text: fmt.Sprintf("%s did not answer (%s): run `yinqiao node doctor`", party, peer.Reason(err))}
+}
+
+func (n *Node) classify(err error) (State, string, string) {
+	var f *failure
+	if errors.As(err, &f) {
+		if f.class == "cancelled" {
+			return Cancelled, f.class, f.reason
+		}
+		return Failed, f.class, f.reason
+	}
+	if r := n.asRefusalOnly(err); r != nil {
+		return Failed, r.RuleCode, r.Error()
+	}
+	return Failed, "internal", err.Error()
+}
+
+func (n *Node) asRefusalOnly(err error) *Refusal {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+// Package psi joins the private-set-intersection protocols, one in each
+// package below it, into the list that a node registers.
+//
+//	psi.ecdh.v1   package ecdh   both parties learn the aligned intersection
+package psi
+
+import (
+	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/ecdh"
+)
+
+// Jobs returns the job kinds of this family.
+func Jobs() []job.Definition {
+	return []job.Definition{ecdh.Definition()}
+}

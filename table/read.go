@@ -1,0 +1,244 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// Faults of a read.
+var (
+	ErrColumn    = errors.New("table: no such column")
+	ErrType      = errors.New("table: wrong column type")
+	ErrNotFinite = errors.New("table: value is not finite")
+	ErrRow       = errors.New("table: no such row")
+)
+
+// Projector is a Source that can leave columns unread. Select uses it.
+type Projector interface {
+	// Project returns the source with only the columns at the given positions
+	// of its schema, in that order.
+	Project(columns []int) Source
+}
+
+// Select returns src with only the named columns, in that order. Nothing else
+// of src can be read through it.
+func Select(src Source, names []string) (Source, error) {
+	schema := src.Schema()
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%w: none named", ErrColumn)
+	}
+	idx := make([]int, len(names))
+	for i, name := range names {
+		if idx[i] = schema.Index(name); idx[i] < 0 {
+			return nil, fmt.Errorf("%w: %s", ErrColumn, name)
+		}
+		if slices.Contains(idx[:i], idx[i]) {
+			return nil, fmt.Errorf("%w: %s is named twice", ErrColumn, name)
+		}
+	}
+	if p, ok := src.(Projector); ok {
+		return p.Project(idx), nil
+	}
+	return newSelection(src, idx), nil
+}
+
+type selection struct {
+	src    Source
+	idx    []int
+	schema Schema
+	arrow  *arrow.Schema
+}
+
+func newSelection(src Source, idx []int) *selection {
+	s := &selection{src: src, idx: slices.Clone(idx)}
+	for _, i := range idx {
+		s.schema = append(s.schema, src.Schema()[i])
+	}
+	s.arrow = s.schema.Arrow()
+	return s
+}
+
+func (s *selection) Schema() Schema { return slices.Clone(s.schema) }
+
+func (s *selection) Batches(ctx context.Context) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range s.src.Batches(ctx) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			cols := make([]arrow.Array, len(s.idx))
+			for i, c := range s.idx {
+				cols[i] = b.Column(c)
+			}
+			nb := array.NewRecordBatch(s.arrow, cols, b.NumRows())
+			more := yield(nb, nil)
+			nb.Release()
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// rowCounter is a source that knows its length before it is read.
+type rowCounter interface{ Rows() int64 }
+
+// ReadFloats reads the named columns whole, column by column: result[c][r] is
+// row r of cols[c], NaN where the value is missing. Int columns are converted;
+// beyond 2^53 they round to the nearest float64. A value that is present and
+// not finite is refused.
+func ReadFloats(ctx context.Context, src Source, cols []string) ([][]float64, error) {
+	if len(cols) == 0 {
+		return nil, nil
+	}
+	sel, err := Select(src, cols)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range sel.Schema() {
+		if c.Type != Int && c.Type != Float {
+			return nil, fmt.Errorf("%w: column %s is %s, want a number", ErrType, c.Name, c.Type)
+		}
+	}
+	out := make([][]float64, len(cols))
+	if rc, ok := src.(rowCounter); ok {
+		for i := range out {
+			out[i] = make([]float64, 0, rc.Rows())
+		}
+	}
+	for b, err := range sel.Batches(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		for i, name := range cols {
+			switch a := b.Column(i).(type) {
+			case *array.Float64:
+				for r, v := range a.Float64Values() {
+					if a.IsNull(r) {
+						v = math.NaN()
+					} else if math.IsNaN(v) || math.IsInf(v, 0) {
+						return nil, fmt.Errorf("%w: column %s, row %d", ErrNotFinite, name, len(out[i])+1)
+					}
+					out[i] = append(out[i], v)
+				}
+			case *array.Int64:
+				for r, v := range a.Int64Values() {
+					if a.IsNull(r) {
+						out[i] = append(out[i], math.NaN())
+					} else {
+						out[i] = append(out[i], float64(v))
+					}
+				}
+			default:
+				return nil, fmt.Errorf("%w: column %s holds %s", ErrType, name, a.DataType())
+			}
+		}
+	}
+	return out, nil
+}
+
+// Take returns the rows of src at the given positions, in that order; a
+// position may come more than once. Memory is that of the result and 8 bytes
+// a row.
+func Take(ctx context.Context, src Source, rows []int) (*Table, error) {
+	schema := src.Schema()
+	// order visits the wanted positions as the source streams past.
+	order := make([]int, len(rows))
+	for i, r := range rows {
+		if r < 0 {
+			return nil, fmt.Errorf("%w: %d", ErrRow, r)
+		}
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return rows[a] - rows[b] })
+
+	cols := make([]column, len(schema))
+	for i, c := range schema {
+		cols[i] = newColumn(c.Type, len(rows))
+	}
+	base, at := 0, 0
+	for b, err := range src.Batches(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		end := base + int(b.NumRows())
+		from := at
+		for at < len(order) && rows[order[at]] < end {
+			at++
+		}
+		for i := range cols {
+			if err := cols[i].scatter(b.Column(i), order[from:at], rows, base); err != nil {
+				return nil, fmt.Errorf("column %s: %w", schema[i].Name, err)
+			}
+		}
+		if base = end; at == len(order) {
+			break
+		}
+	}
+	if at < len(order) {
+		return nil, fmt.Errorf("%w: %d of %d", ErrRow, rows[order[at]], base)
+	}
+	tb := NewBuilder(schema)
+	for i := range cols {
+		switch c := &cols[i]; schema[i].Type {
+		case Int:
+			tb.Ints(i).AppendValues(c.ints, c.valid)
+		case Float:
+			tb.Floats(i).AppendValues(c.floats, c.valid)
+		default:
+			tb.Texts(i).AppendValues(c.texts, c.valid)
+		}
+	}
+	return tb.Table()
+}
+
+// column is one column of a result whose rows come in any order.
+type column struct {
+	ints   []int64
+	floats []float64
+	texts  []string
+	valid  []bool
+}
+
+func newColumn(t Type, n int) column {
+	c := column{valid: make([]bool, n)}
+	switch t {
+	case Int:
+		c.ints = make([]int64, n)
+	case Float:
+		c.floats = make([]float64, n)
+	default:
+		c.texts = make([]string, n)
+	}
+	return c
+}
+
+func (c *column) scatter(a arrow.Array, to, rows []int, base int) error {
+	for _, p := range to {
+		r := rows[p] - base
+		if a.IsNull(r) {
+			continue
+		}
+		c.valid[p] = true
+		switch a := a.(type) {
+		case *array.Int64:
+			c.ints[p] = a.Value(r)
+		case *array.Float64:
+			c.floats[p] = a.Value(r)
+		case *array.String:
+			c.texts[p] = strings.Clone(a.Value(r))
+		default:
+			return fmt.Errorf("%w: %s", ErrType, a.DataType())
+		}
+	}
+	return nil
+}
