@@ -19,7 +19,10 @@
 // trust the platform to speak for a provider: a grant holds the requester's
 // signed request, each provider's signed registration of every entry, and for
 // conditionally shared entries the provider's signed approval of that very
-// request. A platform that invents consent is refused.
+// request. A platform that invents consent is refused. Nor can it get round
+// that with a false key on the roster: a provider's own node refuses a roster
+// that gives the provider another key than its own ([RuleOwnKey]), and that
+// node is the one that holds the data.
 //
 // Whatever is signed is verified over the bytes as they came. Documents with
 // fields this build does not know are refused, since an unknown field might
@@ -63,6 +66,7 @@ const (
 	RuleRosterStale      = "roster_stale"      // past its life
 	RuleRosterRollback   = "roster_rollback"   // older than one already seen
 	RuleRoster           = "roster"            // contradicts itself
+	RuleOwnKey           = "own_key"           // the roster gives this very party another key, or leaves it out
 	RuleCodeTable        = "code_table"        // codes of another table, or unknown ones
 	RuleUnknownSigner    = "unknown_signer"    // signed by nobody on the roster
 	RuleUnknownParty     = "unknown_party"     // names a party that is not on the roster

@@ -161,14 +161,7 @@ func (c *Client) enrol(ctx context.Context, m *catalogv1.EnrolRequest) (*Roster,
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.keep(a.GetRoster())
-	if err != nil {
-		return nil, err
-	}
-	if p, ok := r.ByKey(m.PublicKey); !ok || p.ID != m.Party {
-		return nil, Refuse(RuleRoster, "the platform's roster does not hold the party that has just enrolled")
-	}
-	return r, nil
+	return c.keep(a.GetRoster())
 }
 
 // keep verifies a roster and remembers it, unless a newer one is there.
@@ -176,6 +169,9 @@ func (c *Client) keep(signed *signv1.Signed) (*Roster, error) {
 	r, err := VerifyRoster(signed, c.cfg.PlatformKey, c.cfg.Seen, c.cfg.Now())
 	if err != nil {
 		return nil, err
+	}
+	if p, ok := r.Party(c.cfg.Party); !ok || !bytes.Equal(p.PublicKey, c.cfg.Key.Public()) {
+		return nil, alarm(RuleOwnKey, "the roster does not list %s with its own key", c.cfg.Party)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

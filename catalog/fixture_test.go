@@ -50,6 +50,15 @@ func newKey(tb testing.TB) *suite.Key {
 	return k
 }
 
+// namedKey is always the same, as seeds of fuzz targets need it.
+func namedKey(tb testing.TB, name string) *suite.Key {
+	k, err := suite.NewKey(suite.Digest([]byte(name)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
 func testEntry(code, provider, share string) *catalogv1.Entry {
 	e := &catalogv1.Entry{
 		Code: code, Version: 3, Name: "tax payment record", Provider: provider, ProviderCode: "11440000",
@@ -67,10 +76,10 @@ func testEntry(code, provider, share string) *catalogv1.Entry {
 }
 
 func newWorld(tb testing.TB) *world {
-	w := &world{tb: tb, platform: newKey(tb), keys: map[string]*suite.Key{}}
+	w := &world{tb: tb, platform: namedKey(tb, suite.Platform), keys: map[string]*suite.Key{}}
 	w.roster = &catalogv1.Roster{Version: 7, Issued: stamp(-10 * time.Second), Expires: stamp(50 * time.Second), CodeTable: Canonical().Message()}
 	for _, id := range []string{bank, tax, social} {
-		w.keys[id] = newKey(tb)
+		w.keys[id] = namedKey(tb, id)
 		w.roster.Parties = append(w.roster.Parties, &catalogv1.Party{
 			Id: id, Name: "party " + id, Endpoint: id + ".example:7400", Suite: suite.Std, PublicKey: w.keys[id].Public(),
 		})

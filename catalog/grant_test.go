@@ -68,7 +68,7 @@ func TestVerifyGrantRefuses(t *testing.T) {
 		"a refusal passed off as consent": {func(w *world) { w.approve[0].Approved = false }, RuleApprovalMissing, true},
 		"consent to another request":      {func(w *world) { w.approve[0].RequestDigest = make([]byte, 32) }, RuleApprovalForged, true},
 		"consent to another request ID":   {func(w *world) { w.approve[0].RequestId = "R-2" }, RuleApprovalForged, true},
-		"entry signed by the platform":  {func(w *world) { w.keys[tax] = w.platform }, RuleEntrySignature, true},
+		"entry signed by the platform":    {func(w *world) { w.keys[tax] = w.platform }, RuleEntrySignature, true},
 		"consent signed by a stranger": {func(w *world) {
 			w.signedApprove = func(s *signv1.Signed) {
 				s.Signatures = []*signv1.Signature{newKey(w.tb).Sign(tax, suite.ContextDecision, s.Payload)}

@@ -105,7 +105,7 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 		close(a.ended)
 		return nil, err
 	}
-	n.metrics.JobState(string(Proposed))
+	n.metrics.JobState("", string(Proposed))
 	return a, nil
 }
 
@@ -174,7 +174,7 @@ func (n *Node) gather(ctx context.Context, a *active) (*signv1.Signed, error) {
 	c := a.contract
 	ctx, cancel := context.WithDeadline(ctx, c.GetExpires().AsTime())
 	defer cancel()
-	roster, err := n.resolver.Roster(ctx)
+	roster, err := n.refreshRoster(ctx)
 	if err != nil {
 		return nil, n.asRefusal(err)
 	}
@@ -259,7 +259,9 @@ func (n *Node) begin(a *active, signed *signv1.Signed) {
 // flowed, and leaves this party's own signed record of a run that failed.
 func (n *Node) end(ctx context.Context, a *active, state State, class, reason string, release bool) {
 	var rec record
+	var from State
 	a.update(func() {
+		from = a.rec.State
 		if a.rec.State.Final() {
 			return
 		}
@@ -283,7 +285,7 @@ func (n *Node) end(ctx context.Context, a *active, state State, class, reason st
 	if state == Failed || state == Cancelled {
 		n.leaveRecord(ctx, &rec)
 	}
-	n.metrics.JobState(string(state))
+	n.metrics.JobState(string(from), string(state))
 	n.log.Info("job ended", slog.String("job", rec.Job), slog.String("state", string(state)), slog.String("class", class))
 	a.cancel(errEnded)
 	n.forget(a.contract)
@@ -312,7 +314,7 @@ func (h *handler) Propose(ctx context.Context, from string, req *peerv1.ProposeR
 }
 
 func (n *Node) propose(ctx context.Context, from string, signed *signv1.Signed) (*contract, error) {
-	roster, err := n.resolver.Roster(ctx)
+	roster, err := n.refreshRoster(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -377,7 +379,7 @@ func (n *Node) start(ctx context.Context, from string, signed *signv1.Signed) er
 	case a.contract.GetInitiator() != from || !bytes.Equal(a.contract.payload, c.payload):
 		return n.refuseSecurity("contract_altered", "the contract is not the one that was proposed")
 	}
-	roster, err := n.resolver.Roster(ctx)
+	roster, err := n.refreshRoster(ctx)
 	if err != nil {
 		return err
 	}

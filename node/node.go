@@ -36,13 +36,12 @@ type Options struct {
 	Metrics Metrics
 }
 
-// Metrics is what a node reports of itself.
+// Metrics is what a node reports of itself; api.Metrics collects it.
 type Metrics interface {
-	JobState(state string)
+	JobState(from, to string)
 	Refused(rule string)
-	Security(rule string)
-	Traffic(sent, received int64)
-	Sessions(running int)
+	Exchanged(sent, received int64)
+	SessionStarted() (ended func())
 	PlatformSeen(at time.Time)
 }
 
@@ -88,6 +87,7 @@ type Node struct {
 
 	peers  *peer.Peers
 	roster atomic.Pointer[catalog.Roster]
+	asked  atomic.Int64 // when an unknown party last made the node ask for the roster
 
 	mu      sync.Mutex
 	active  map[string]*active // by session
@@ -154,6 +154,7 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 	})
 	client, err := catalog.NewClient(catalog.ClientConfig{
 		Address: cfg.Platform.Address, PlatformKey: cfg.PlatformKey(), Party: cfg.Party, Key: key, Seen: seen{n.store}, Log: n.log,
+		RosterAge: time.Nanosecond, // every decision rests on the roster of this moment
 	})
 	if err != nil {
 		return n, err
@@ -176,13 +177,22 @@ func (n *Node) Run(ctx context.Context, lis net.Listener) error {
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
 	n.peers = peers
+	n.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { n.cancel(context.Cause(ctx)) })
 	defer stop()
 	n.wg.Go(func() { n.keepRoster(n.ctx) })
 	err = peers.Serve(n.ctx)
 	n.shutdown()
 	return err
+}
+
+// transport is the peer transport, nil before Run.
+func (n *Node) transport() *peer.Peers {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.peers
 }
 
 // shutdown ends every running job with its reason and waits for all of them.
@@ -221,22 +231,21 @@ func (n *Node) Config() Config { return n.cfg }
 // Key returns the node's identity, for its operator API.
 func (n *Node) Key() *suite.Key { return n.key }
 
-// Ready returns nil while the node can take work.
-func (n *Node) Ready() error {
-	if err := n.store.Healthy(); err != nil {
-		return err
+// Ready are the checks of whether the node can take work, by name.
+func (n *Node) Ready() map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"store": func(context.Context) error { return n.store.Healthy() },
+		"platform": func(ctx context.Context) error {
+			_, err := n.refreshRoster(ctx)
+			return err
+		},
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
-	defer cancel()
-	_, err := n.resolver.Roster(ctx)
-	return err
 }
 
 type noMetrics struct{}
 
-func (noMetrics) JobState(string)        {}
-func (noMetrics) Refused(string)         {}
-func (noMetrics) Security(string)        {}
-func (noMetrics) Traffic(int64, int64)   {}
-func (noMetrics) Sessions(int)           {}
-func (noMetrics) PlatformSeen(time.Time) {}
+func (noMetrics) JobState(string, string) {}
+func (noMetrics) Refused(string)          {}
+func (noMetrics) Exchanged(int64, int64)  {}
+func (noMetrics) SessionStarted() func()  { return func() {} }
+func (noMetrics) PlatformSeen(time.Time)  {}

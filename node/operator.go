@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/node/api"
 	"github.com/yinqiao/yinqiao/node/dataset"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
@@ -21,13 +22,7 @@ import (
 // This file is what an authenticated operator can ask of a node. The person's
 // name comes with the context.
 
-// PersonKey is the context key under which the API keeps the caller's name.
-type PersonKey struct{}
-
-func person(ctx context.Context) string {
-	p, _ := ctx.Value(PersonKey{}).(string)
-	return p
-}
+func person(ctx context.Context) string { return api.Person(ctx) }
 
 // Info tells who this node is.
 func (n *Node) Info(context.Context, *nodev1.InfoRequest) (*nodev1.InfoReply, error) {

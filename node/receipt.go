@@ -192,7 +192,7 @@ func (n *Node) joinReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 		}
 		receipt := reply.GetReceipt()
 		if bytes.Equal(receipt.GetPayload(), payload) {
-			roster, err := n.resolver.Roster(ctx)
+			roster, err := n.refreshRoster(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -308,7 +308,7 @@ func (h *handler) CoSign(ctx context.Context, from string, req *peerv1.CoSignReq
 		return nil, peer.Refuse("unknown_session")
 	}
 	f := a.finisher
-	roster, err := n.resolver.Roster(ctx)
+	roster, err := n.refreshRoster(ctx)
 	if err != nil {
 		return nil, peer.Refuse("platform")
 	}

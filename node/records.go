@@ -38,7 +38,6 @@ func (n *Node) note(r *Refusal, peer, jobID, grantID string) {
 	n.metrics.Refused(r.RuleCode)
 	if r.Security {
 		category = "security"
-		n.metrics.Security(r.RuleCode)
 	}
 	e := &auditv1.Event{
 		Party: n.cfg.Party, Category: category, Rule: r.RuleCode, Peer: clip(peer, 64),
@@ -178,7 +177,7 @@ func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.S
 	if len(records) == 0 {
 		return
 	}
-	roster, err := n.resolver.Roster(ctx)
+	roster, err := n.refreshRoster(ctx)
 	if err != nil {
 		return
 	}

@@ -28,6 +28,7 @@ import (
 func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	c := a.contract
 	a.update(func() { a.rec.State, a.stage = Releasing, "sign the receipt" })
+	n.metrics.JobState(string(Running), string(Releasing))
 	if err := n.gate(ctx, a, &out.result); err != nil {
 		return err
 	}

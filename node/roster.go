@@ -70,22 +70,41 @@ func (d *directory) current() *catalog.Roster {
 	return r
 }
 
+// askAgain spaces the questions that an unknown key or party can cause.
+const askAgain = time.Second
+
+// find looks a party up, and once more on a fresh roster where it is unknown:
+// it may have enrolled a moment ago.
+func (d *directory) find(look func(*catalog.Roster) (catalog.Party, bool)) (catalog.Party, bool) {
+	n := (*Node)(d)
+	if r := d.current(); r != nil {
+		if p, ok := look(r); ok {
+			return p, !p.Suspended
+		}
+	}
+	last := n.asked.Load()
+	now := n.now().UnixNano()
+	if now-last < int64(askAgain) || !n.asked.CompareAndSwap(last, now) {
+		return catalog.Party{}, false
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
+	defer cancel()
+	r, err := n.refreshRoster(ctx)
+	if err != nil {
+		return catalog.Party{}, false
+	}
+	p, ok := look(r)
+	return p, ok && !p.Suspended
+}
+
 // ByKey returns the party whose pinned key this is.
 func (d *directory) ByKey(public []byte) (string, bool) {
-	r := d.current()
-	if r == nil {
-		return "", false
-	}
-	p, ok := r.ByKey(public)
-	return p.ID, ok && !p.Suspended
+	p, ok := d.find(func(r *catalog.Roster) (catalog.Party, bool) { return r.ByKey(public) })
+	return p.ID, ok
 }
 
 // ByID returns a party's endpoint and pinned key.
 func (d *directory) ByID(id string) (string, []byte, bool) {
-	r := d.current()
-	if r == nil {
-		return "", nil, false
-	}
-	p, ok := r.Party(id)
-	return p.Endpoint, p.PublicKey, ok && !p.Suspended
+	p, ok := d.find(func(r *catalog.Roster) (catalog.Party, bool) { return r.Party(id) })
+	return p.Endpoint, p.PublicKey, ok
 }

@@ -35,8 +35,8 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 			a.cancel(err)
 		}
 	})
-	n.metrics.JobState(string(Running))
-	n.metrics.Sessions(n.countActive())
+	n.metrics.JobState(string(Proposed), string(Running))
+	defer n.metrics.SessionStarted()()
 
 	var watch atomic.Pointer[failure]
 	watchDone := make(chan struct{})
@@ -67,11 +67,10 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	last, stop := context.WithTimeout(context.WithoutCancel(n.ctx), 10*time.Second)
 	defer stop()
 	traffic := meter.Traffic()
-	n.metrics.Traffic(traffic.Sent, traffic.Received)
+	n.metrics.Exchanged(traffic.Sent, traffic.Received)
 	a.update(func() { a.rec.Units = n.units(a, traffic) })
 	if err == nil {
 		n.end(last, a, Done, "", "", false)
-		n.metrics.Sessions(n.countActive())
 		return
 	}
 	state, class, reason := n.classify(err)
@@ -83,13 +82,6 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 		n.note(r, "", a.contract.GetJob(), a.contract.GetGrantId())
 	}
 	n.end(last, a, state, class, reason, untouched)
-	n.metrics.Sessions(n.countActive())
-}
-
-func (n *Node) countActive() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.active)
 }
 
 // units is what the receipt meters.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 
 	"golang.org/x/sync/errgroup"
@@ -51,17 +52,17 @@ var kindNames = [...]string{
 
 func (k kind) String() string { return kindNames[k] }
 
-// link frames messages: kind, iteration, number within the kind, payload. A
-// message that was reordered, repeated or left out meets a header that is not
-// its own.
+// link frames messages: kind, round, number within the kind, payload, and a
+// CRC-32C of all that. A message that was reordered, repeated or left out
+// meets a header that is not its own. The checksum is no authentication, which
+// is the channel's: it stops damage between the two ends of the channel, of
+// which a ciphertext would otherwise show nothing and make a wrong model.
 type link struct{ ch session.Channel }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 func (l link) send(ctx context.Context, k kind, round, index int, payload []byte) error {
-	b := make([]byte, 0, len(payload)+12)
-	b = append(b, byte(k))
-	b = binary.AppendUvarint(b, uint64(round))
-	b = binary.AppendUvarint(b, uint64(index))
-	if err := l.ch.Send(ctx, append(b, payload...)); err != nil {
+	if err := l.ch.Send(ctx, sealFrame(k, round, index, payload)); err != nil {
 		return fmt.Errorf("logit: send %s %d of round %d: %w", k, index, round, err)
 	}
 	return nil
@@ -83,7 +84,23 @@ func (l link) recv(ctx context.Context, k kind, round, index int) ([]byte, error
 	return payload, nil
 }
 
+func sealFrame(k kind, round, index int, payload []byte) []byte {
+	b := make([]byte, 0, len(payload)+16)
+	b = append(b, byte(k))
+	b = binary.AppendUvarint(b, uint64(round))
+	b = binary.AppendUvarint(b, uint64(index))
+	b = append(b, payload...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
 func openFrame(p []byte, k kind, round, index int) ([]byte, error) {
+	if len(p) < crc32.Size {
+		return nil, errors.New("too short")
+	}
+	p, sum := p[:len(p)-crc32.Size], binary.LittleEndian.Uint32(p[len(p)-crc32.Size:])
+	if crc32.Checksum(p, castagnoli) != sum {
+		return nil, errors.New("damaged")
+	}
 	r := wire.NewReader(p)
 	got := kind(r.Byte())
 	gotRound, gotIndex := r.Uvarint(1<<31), r.Uvarint(1<<31)

@@ -2,6 +2,7 @@ package logit
 
 import (
 	"context"
+	"math"
 
 	"github.com/yinqiao/yinqiao/mpc/he"
 	"github.com/yinqiao/yinqiao/mpc/share"
@@ -30,7 +31,36 @@ func (p *party) encodeGradients() (err error) {
 		}
 		return p.grad.EncodePlain(c)
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	for pair := range pairs(p.columns) {
+		var load he.Load
+		for block := range nb + 1 {
+			load = load.Add(p.gradLoad(pair, block))
+		}
+		if err := p.grad.Check(load); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gradLoad is the load of one polynomial of the gradient.
+func (p *party) gradLoad(pair, block int) (l he.Load) {
+	add := func(v float64) { l = l.Add(he.Load{L1: math.Abs(v), L2Sq: v * v}) }
+	for j := 2 * pair; j < min(2*pair+2, p.columns); j++ {
+		if block == blocks(p.rows) {
+			for k := range p.columns {
+				add(float64(p.x.ridge[j*p.columns+k]))
+			}
+			continue
+		}
+		for i := range p.blockLen(block) {
+			add(float64(p.x.at(p.x.grad, block*blockRows+i)[j]))
+		}
+	}
+	return l
 }
 
 // gradientPositions are the opened coefficients of a pair of columns.
@@ -116,12 +146,21 @@ func (p *party) gradients(ctx context.Context, round int, ask, answer bool) (ste
 				return err
 			}
 			for q, v := range w {
-				s.others[2*pair+q] = v.Rsh(p.fp.shift)
+				s.others[2*pair+q] = truncateMasked(v, p.fp.shift)
 			}
 		}
 		return nil
 	})
 	return s, err
+}
+
+// The two halves of the truncation. With g + ρ at one party and ρ at the other,
+// both positive and unwrapped, ⌊(g+ρ)/2^s⌋ - ⌊ρ/2^s⌋ is ⌊g/2^s⌋ or one more.
+func truncateMasked(v share.Word, shift int) share.Word { return v.Rsh(shift) }
+func truncateMask(rho share.Word, shift int) share.Word { return rho.Rsh(shift).Neg() }
+
+func gradientMask(st *share.Stream) share.Word {
+	return st.Word(gradMask).Add(share.FromUint64(1).Lsh(gradOffset))
 }
 
 // localGradient is the part of the own columns' gradient that this party's own
@@ -161,9 +200,9 @@ func (p *party) answerGradient(pair int, cts []*he.Ciphertext, local, own []shar
 	pos := gradientPositions(pair, p.columns)
 	mask := make([]share.Word, len(pos))
 	for q := range pos {
-		rho := st.Word(gradMask).Add(share.FromUint64(1).Lsh(gradOffset))
+		rho := gradientMask(st)
 		mask[q] = local[2*pair+q].Add(rho).Mask(gradMod)
-		own[2*pair+q] = rho.Rsh(p.fp.shift).Neg()
+		own[2*pair+q] = truncateMask(rho, p.fp.shift)
 	}
 	res, err := p.grad.Respond(st, acc, p.peerGrad, pos, mask)
 	if err != nil {

@@ -175,7 +175,10 @@ func run(ctx context.Context, env job.Env) (job.Result, error) {
 	res.Values["period"] = map[string]any{"log2": m.attempt.periodLog2, "terms": m.attempt.terms, "attempt": m.attempt.number}
 	counts[CountIterations] = int64(m.iterations)
 	res.Counts, res.Rows = counts, in.rows
-	return res, compareCounts(ctx, env.Session, counts)
+	if err := compareCounts(ctx, env.Session, counts); err != nil {
+		return job.Result{}, err
+	}
+	return res, nil
 }
 
 // bindFields are the public parameters that both parties must share.
@@ -289,7 +292,7 @@ func runLabel(ctx context.Context, s *session.Session, pl plan, in inputs, train
 		return fail(err)
 	}
 
-	m, err := trainLabel(ctx, s, p, fit, y, weights, len(yHeld), nil)
+	m, err := trainLabel(ctx, s, p, fit, y, weights, len(yHeld), len(pl.featureColumns), nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -340,7 +343,7 @@ func runFeature(ctx context.Context, s *session.Session, pl plan, in inputs, tra
 	if held != nil {
 		heldRows, _ = held.Dims()
 	}
-	m, err := trainFeature(ctx, s, pl.params, fit, heldRows, nil)
+	m, err := trainFeature(ctx, s, pl.params, fit, heldRows, len(pl.labelColumns)+1, nil)
 	if err != nil {
 		return job.Result{}, model{}, err
 	}

@@ -81,7 +81,7 @@ func (w world) run(t testing.TB) ([2]job.Result, []sessiontest.Outcome) {
 	var res [2]job.Result
 	part := func(i int) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) (err error) {
-			res[i], err = Definition().Run(ctx, job.Env{Spec: w.spec, Session: s, Inputs: []table.Source{w.inputs[i]}, Once: &job.MemoryOnce{}})
+			res[i], err = Definition().Run(ctx, jobEnv(w, i, s))
 			return err
 		}
 	}
@@ -91,15 +91,7 @@ func (w world) run(t testing.TB) ([2]job.Result, []sessiontest.Outcome) {
 // ok runs and expects success.
 func (w world) ok(t testing.TB) [2]job.Result {
 	t.Helper()
-	var res [2]job.Result
-	var out []sessiontest.Outcome
-	part := func(i int) sessiontest.Party {
-		return func(ctx context.Context, s *session.Session) (err error) {
-			res[i], err = Definition().Run(ctx, job.Env{Spec: w.spec, Session: s, Inputs: []table.Source{w.inputs[i]}, Once: &job.MemoryOnce{}})
-			return err
-		}
-	}
-	out = w.net.Run(t, part(0), part(1))
+	res, out := w.run(t)
 	sessiontest.NoErrors(t, out)
 	return res
 }
@@ -350,7 +342,7 @@ func TestRefusals(t *testing.T) {
 		{"one row trains", newWorld(t, labels(func(_ int, y float64) float64 { return y }), b, func(p *Params) {
 			quick(p)
 			p.Split = Split{Rule: SplitKeyMod, Modulus: 1 << 30, TrainBelow: 1}
-		}), ErrTooFewRows},
+		}), ErrOneClass},
 		{"one class", newWorld(t, labels(func(int, float64) float64 { return 1 }), b, quick), ErrOneClass},
 		{"label missing", newWorld(t, labels(func(i int, y float64) float64 {
 			if i == 3 {
@@ -385,7 +377,7 @@ func TestBindNamesTheField(t *testing.T) {
 	w2 := newWorld(t, a, b, func(p *Params) { p.L2 = 2 })
 	part := func(w world, i int) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
-			_, err := run(ctx, job.Env{Spec: w.spec, Session: s, Inputs: []table.Source{w.inputs[i]}})
+			_, err := run(ctx, jobEnv(w, i, s))
 			return err
 		}
 	}

@@ -92,9 +92,9 @@ func (p *party) openSchemes(terms int) (err error) {
 	if err != nil {
 		return err
 	}
-	// λ·L^-1·D·L'^-1 is at most n/4 in every entry.
-	ridge := 2 * d * math.Exp2(2*float64(p.fp.ridgeShift)) * (n * n / 16)
-	p.grad = open(bound(2*n*unit, 2*n).Add(bound(ridge, 2*d)), runs*int64(d), he.Backward104)
+	// The penalty's entries come on top; encodeGradients holds the columns as
+	// they are against the flooding.
+	p.grad = open(bound(2*n*unit, 2*n), runs*int64(d), he.Backward104)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func slotLoad(terms int) he.Load {
 
 // exchangeShapes makes sure that both hold the same rows before anything that
 // costs is sent.
-func (p *party) exchangeShapes(ctx context.Context, mine shape) error {
+func (p *party) exchangeShapes(ctx context.Context, mine shape, peerMax int) error {
 	var theirs shape
 	err := duplex(ctx, func(ctx context.Context) error {
 		return p.send(ctx, msgShape, 0, 0, mine.encode())
@@ -137,8 +137,8 @@ func (p *party) exchangeShapes(ctx context.Context, mine shape) error {
 		return fmt.Errorf("%w: %d training and %d held-out rows here, %d and %d at the peer",
 			ErrShape, mine.train, mine.held, theirs.train, theirs.held)
 	}
-	if theirs.columns < 1 {
-		return fmt.Errorf("%w: the peer has no columns", ErrMessage)
+	if theirs.columns < 1 || theirs.columns > peerMax {
+		return fmt.Errorf("%w: the peer has %d columns, granted are 1 to %d", ErrMessage, theirs.columns, peerMax)
 	}
 	p.peer = theirs.columns
 	return nil

@@ -34,8 +34,9 @@ const minRowsPerColumn = 10
 var ErrTooFewRows = fmt.Errorf("logit: fewer than %d training rows a column", minRowsPerColumn)
 
 // newParty prepares what both roles share and agrees with the peer on the
-// rows. The last column is free of the penalty where free is set.
-func newParty(ctx context.Context, s *session.Session, p Params, rows *mat.Dense, free bool, held int) (*party, error) {
+// rows. The last column is free of the penalty where free is set; the peer may
+// bring at most peerMax columns.
+func newParty(ctx context.Context, s *session.Session, p Params, rows *mat.Dense, free bool, held, peerMax int) (*party, error) {
 	_, ch, err := s.Other()
 	if err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func newParty(ctx context.Context, s *session.Session, p Params, rows *mat.Dense
 	if err := pt.whiten(p.PeriodLog2); err != nil { // refuse before a word is said
 		return nil, err
 	}
-	if err := pt.exchangeShapes(ctx, shape{columns: pt.columns, train: pt.rows, held: held}); err != nil {
+	if err := pt.exchangeShapes(ctx, shape{columns: pt.columns, train: pt.rows, held: held}, peerMax); err != nil {
 		return nil, err
 	}
 	if pt.rows < minRowsPerColumn*max(pt.columns, pt.peer) {
@@ -112,8 +113,8 @@ func (p *party) tries(train func(a attempt) (m model, fits bool, err error)) (mo
 
 // trainLabel runs the label holder's side on aligned, scaled rows whose last
 // column is the intercept's.
-func trainLabel(ctx context.Context, s *session.Session, p Params, rows *mat.Dense, y, weights []float64, held int, w watcher) (model, error) {
-	pt, err := newParty(ctx, s, p, rows, true, held)
+func trainLabel(ctx context.Context, s *session.Session, p Params, rows *mat.Dense, y, weights []float64, held, peerMax int, w watcher) (model, error) {
+	pt, err := newParty(ctx, s, p, rows, true, held, peerMax)
 	if err != nil {
 		return model{}, err
 	}
@@ -125,8 +126,8 @@ func trainLabel(ctx context.Context, s *session.Session, p Params, rows *mat.Den
 }
 
 // trainFeature runs the feature holder's side.
-func trainFeature(ctx context.Context, s *session.Session, p Params, rows *mat.Dense, held int, w watcher) (model, error) {
-	pt, err := newParty(ctx, s, p, rows, false, held)
+func trainFeature(ctx context.Context, s *session.Session, p Params, rows *mat.Dense, held, peerMax int, w watcher) (model, error) {
+	pt, err := newParty(ctx, s, p, rows, false, held, peerMax)
 	if err != nil {
 		return model{}, err
 	}

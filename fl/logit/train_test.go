@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -114,10 +115,10 @@ func trainPair(t testing.TB, e example, p Params, rowWeight []float64, w watcher
 		t.Fatal(err)
 	}
 	err = both(t.Context(), func(ctx context.Context) (err error) {
-		o.label, err = trainLabel(ctx, sa, p, o.fitA, y, weights, len(o.y), w)
+		o.label, err = trainLabel(ctx, sa, p, o.fitA, y, weights, len(o.y), maxColumns+1, w)
 		return err
 	}, func(ctx context.Context) (err error) {
-		o.feature, err = trainFeature(ctx, sb, p, o.fitB, len(o.y), w)
+		o.feature, err = trainFeature(ctx, sb, p, o.fitB, len(o.y), maxColumns+1, w)
 		return err
 	})
 	return o, sa.Meter(), err
@@ -253,15 +254,74 @@ func TestDefaultCredit(t *testing.T) {
 	}
 }
 
-func TestSynthetic(t *testing.T) {
-	e := synthetic(1, 900, 5, 4, 1)
+// Small tables, row weights, class weights, odd numbers of columns.
+func TestSmallTables(t *testing.T) {
+	weights := make([]float64, 300)
+	for i := range weights {
+		weights[i] = 1 + float64(i%3)
+	}
+	for _, c := range []struct {
+		name      string
+		n, da, db int
+		edit      func(*Params)
+		weights   []float64
+	}{
+		{"plain", 300, 3, 2, func(*Params) {}, nil},
+		{"no column at the label holder", 200, 0, 1, func(*Params) {}, nil},
+		{"row weights", 300, 2, 3, func(*Params) {}, weights},
+		{"class weights", 300, 1, 4, func(p *Params) { p.ClassWeight = ClassWeightBalanced }, nil},
+		{"strong penalty, no clip, no momentum", 120, 1, 1, func(p *Params) { p.L2, p.Clip, p.Momentum, p.Step = 30, 0, 0, 3.5 }, nil},
+		{"no penalty", 300, 1, 2, func(p *Params) { p.L2 = 0 }, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := synthetic(31, c.n, c.da, c.db, 1.5)
+			p := params()
+			p.Tolerance, p.MaxIterations = 0.03, 20
+			c.edit(&p)
+			o, _, err := trainPair(t, e, p, c.weights, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref, _, err := InTheClear(append(slices.Clone(e.a), e.b...), e.y, e.train, p, c.weights)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var worst float64
+			for i, z := range o.scores() {
+				worst = max(worst, math.Abs(sigmoid(z)-sigmoid(ref[i])))
+			}
+			t.Logf("max|Δp| %.4f, %d iterations", worst, o.label.iterations)
+			if worst > 0.03 || !o.label.converged || o.label.iterations != o.feature.iterations {
+				t.Errorf("max|Δp| %.4f after %d and %d iterations, converged %v", worst, o.label.iterations, o.feature.iterations, o.label.converged)
+			}
+		})
+	}
+}
+
+// Separable rows push scores beyond the period: the run notices and starts
+// over with a wider one, or refuses.
+func TestPeriodWidens(t *testing.T) {
+	e := synthetic(41, 200, 1, 1, 0)
+	for i := range e.y {
+		e.y[i] = 0
+		if (e.a[0][i]-3)/2+(e.b[0][i]+7)/100 > 0 {
+			e.y[i] = 1
+		}
+	}
 	p := params()
-	p.MaxIterations = 8
-	p.Tolerance = 0.02
+	p.PeriodLog2, p.Terms, p.MaxIterations, p.Tolerance = 4, 4, 12, 0.05
 	o, _, err := trainPair(t, e, p, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	auc, exact, worst := compareExact(t, e, p, o)
-	t.Logf("AUC %.5f exact %.5f worst %.5f its %d conv %v", auc, exact, worst, o.label.iterations, o.label.converged)
+	if a := o.label.attempt; a != o.feature.attempt || a.number != 2 || a.periodLog2 != 6 || a.terms != 12 {
+		t.Errorf("attempt %+v at the label holder, %+v at the feature holder", o.label.attempt, o.feature.attempt)
+	}
+	if auc, _, _ := compareExact(t, e, p, o); auc < 0.97 {
+		t.Errorf("AUC %v of separable rows", auc)
+	}
+	p.L2, p.PeriodLog2, p.MaxIterations, p.Terms = 1e-4, 3, 8, 1
+	if _, _, err := trainPair(t, e, p, nil, nil); !errors.Is(err, ErrPeriod) {
+		t.Errorf("scores far beyond any period: %v", err)
+	}
 }

@@ -109,6 +109,9 @@ type Log struct {
 	failed  error
 	closed  bool
 	appends sync.WaitGroup
+
+	finished  chan struct{} // closed when the log is
+	finishErr error         // to be read after that
 }
 
 // key is the front of a digest. A hit is checked against the whole digest.
@@ -154,7 +157,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, err error) {
 	l := &Log{
 		dir: cfg.Dir, log: cfg.Log, verifier: signer.verifier, lock: lock,
 		index:   make(map[key]uint64, len(leaves)),
-		pending: map[key]*pending{},
+		pending: map[key]*pending{}, finished: make(chan struct{}),
 	}
 	for i, h := range leaves {
 		l.index[key(h[:])] = uint64(i)
@@ -333,33 +336,34 @@ func (l *Log) Read(ctx context.Context, from uint64, limit int) ([]Entry, error)
 }
 
 // Close waits for the appends under way and closes the log. If ctx ends first
-// it stops at once; what was not yet acknowledged may then be missing.
+// it returns, and the log closes behind it. Closing again waits again.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return nil
+	if !l.closed {
+		l.closed = true
+		go l.finish()
 	}
-	l.closed = true
 	l.mu.Unlock()
-
-	idle := make(chan struct{})
-	go func() {
-		defer close(idle)
-		l.appends.Wait()
-	}()
-	var err error
 	select {
-	case <-idle:
-		err = l.shutdown(ctx)
+	case <-l.finished:
+		return l.finishErr
 	case <-ctx.Done():
-		err = ctx.Err()
+		return fmt.Errorf("audit: close: %w", ctx.Err())
 	}
+}
+
+// finish lets the appends end by themselves: the driver never answers for an
+// entry once its context is cancelled.
+func (l *Log) finish() {
+	defer close(l.finished)
+	l.appends.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), publishLimit)
+	defer cancel()
+	err := l.shutdown(ctx)
 	l.stop()
 	if err = errors.Join(err, l.lock.Close()); err != nil {
-		return fmt.Errorf("audit: close: %w", err)
+		l.finishErr = fmt.Errorf("audit: close: %w", err)
 	}
-	return nil
 }
 
 // Encode returns the bytes that Append logs for leaf. Parties that encode the

@@ -276,8 +276,7 @@ func (v *verification) checkFolder(ctx context.Context) error {
 			}
 			return nil
 		case stateName:
-			v.checkState()
-			return nil
+			return v.checkState(ctx)
 		}
 		if r, ok := parseTilePath(rel); ok {
 			if !r.inTree(v.cp.Size) {
@@ -292,16 +291,34 @@ func (v *verification) checkFolder(ctx context.Context) error {
 	})
 }
 
-func (v *verification) checkState() {
+// checkState checks what the driver will go on from. It may be ahead of the
+// checkpoint, in a running log or one that was killed, but must fit the tiles.
+func (v *verification) checkState(ctx context.Context) error {
 	st, err := readState(v.cfg.Dir)
 	switch {
 	case err != nil:
 		v.fault(-1, stateName, "%v", err)
+		return nil
 	case st.Size < v.cp.Size:
 		v.fault(-1, stateName, "has %d entries, the checkpoint covers %d", st.Size, v.cp.Size)
-	case st.Size == v.cp.Size && !bytes.Equal(st.Root, v.cp.Hash):
-		v.fault(-1, stateName, "has another root than the checkpoint")
+		return nil
 	}
+	root := v.cp.Hash
+	if st.Size > v.cp.Size {
+		hashes, err := leafHashes(ctx, v.cfg.Dir, st.Size)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			v.fault(-1, stateName, "has %d entries, which the tiles have not: %v", st.Size, err)
+			return nil
+		}
+		root = rootOf(hashes)
+	}
+	if !bytes.Equal(st.Root, root) {
+		v.fault(-1, stateName, "has another root than the tree")
+	}
+	return nil
 }
 
 // checkOlder checks a file of an earlier tree, or what a file of a later one

@@ -120,8 +120,10 @@ func TestFaults(t *testing.T) {
 		class error
 		want  string
 	}{
-		{"datasets:\n  - name: a\n    colums: []\n", ErrUnknownKey,
-			`n.yaml:3:5: unknown key "datasets[0].colums"; did you mean "columns"?`},
+		{
+			"datasets:\n  - name: a\n    colums: []\n", ErrUnknownKey,
+			`n.yaml:3:5: unknown key "datasets[0].colums"; did you mean "columns"?`,
+		},
 		{"datasts: []\n", ErrUnknownKey, `n.yaml:1:1: unknown key "datasts"; did you mean "datasets"?`},
 		{"hidden: x\n", ErrUnknownKey, `n.yaml:1:1: unknown key "hidden"; the nearest known key is "listen"`},
 		{"internal: x\n", ErrUnknownKey, `n.yaml:1:1: unknown key "internal"; the nearest known key is "listen"`},

@@ -506,8 +506,12 @@ func TestSecretKeyDoesNotPrint(t *testing.T) {
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "sk", sk)
 	js, _ := json.Marshal(struct{ K *SecretKey }{sk})
+	hidden := struct{ k SecretKey }{*sk} // fmt calls no methods in here
+	if out := fmt.Sprintf("%v %+v %#v", hidden, hidden, hidden); strings.Contains(out, fmt.Sprint(sk.sM[0][0])) || strings.Contains(out, fmt.Sprintf("%#x", sk.sM[0][0])) {
+		t.Error("printed from within a struct")
+	}
 	for _, out := range []string{
-		fmt.Sprint(sk), fmt.Sprintf("%v %+v %#v %x %d %s %q", sk, sk, sk, sk, sk, sk, sk), log.String(), string(js),
+		fmt.Sprint(sk), fmt.Sprint(*sk), fmt.Sprintf("%v %+v %#v %x %d %s %q", sk, sk, sk, sk, sk, sk, sk), log.String(), string(js),
 		fmt.Sprintf("%+v", struct{ K *SecretKey }{sk}),
 	} {
 		if !strings.Contains(out, redacted) || strings.Contains(out, fmt.Sprint(sk.sM[0][0])) || strings.ContainsAny(out, "&") {

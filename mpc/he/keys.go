@@ -13,7 +13,13 @@ import (
 // SecretKey decrypts. It is for one run, is safe for concurrent use and does
 // not print.
 type SecretKey struct {
-	s  *Scheme
+	s *Scheme
+	*secretRows
+}
+
+// secretRows stands behind a pointer, so that printing whatever encloses a key
+// cannot reach it.
+type secretRows struct {
 	sM poly // transformed, Montgomery form
 }
 
@@ -39,13 +45,13 @@ type Request struct {
 const redacted = "[secret]"
 
 // Format keeps the key out of every verb.
-func (*SecretKey) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+func (SecretKey) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // MarshalText keeps it out of JSON and YAML.
-func (*SecretKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (SecretKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // LogValue implements slog.LogValuer.
-func (*SecretKey) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (SecretKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Wipe overwrites the key, which cannot decrypt afterwards.
 func (sk *SecretKey) Wipe() {
@@ -60,7 +66,7 @@ func (s *Scheme) GenerateKeys(rand io.Reader) (*SecretKey, *PublicKey, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	sk := &SecretKey{s: s, sM: newPoly(len(s.limbs))}
+	sk := &SecretKey{s, &secretRows{sM: newPoly(len(s.limbs))}}
 	secret := ternary(st)
 	for i := range s.limbs {
 		l, row := &s.limbs[i], sk.sM[i]

@@ -121,8 +121,9 @@ type limb struct {
 	tM        uint64 // t
 	tInv      uint64 // t⁻¹
 	tInvM     uint64
-	tInvWM    uint64 // t⁻¹·2^64
-	floodHalf uint64 // 2^(b-1)
+	tInvWM    uint64           // t⁻¹·2^64
+	floodHalf uint64           // 2^(b-1)
+	dropInvM  [maxLimbs]uint64 // inverses of the primes of the set, 0 for its own
 }
 
 // Scheme is one parameter set with its flooding. It is immutable and safe for

@@ -15,8 +15,8 @@
 // asks for stands in one table, and a method that is missing there is refused.
 //
 // A token is 32 random bytes. The node keeps its SHA-256 alone, in a file of
-// its own ([Persons]); removing a person takes effect on the next call and on
-// streams that are open. The client pins the node's public key, so that a
+// its own ([Persons]); removing a person takes effect on the next call, and on
+// the next message of a stream that is open. The client pins the node's public key, so that a
 // token is never sent to anyone else. There is no way in without a token, also
 // on loopback.
 //

@@ -52,6 +52,7 @@ func Dial(ctx context.Context, address string, nodePublicKey []byte, token strin
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxRequest)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return explain(ctx, call(ctx, method, req, reply, cc, opts...))
 		}),

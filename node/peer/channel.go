@@ -112,6 +112,9 @@ func (c *channel) Send(ctx context.Context, p []byte) error {
 	case <-ctx.Done():
 		return c.interrupted(ctx)
 	}
+	if c.ctx.Err() != nil { // gRPC may take a little to notice
+		return context.Cause(c.ctx)
+	}
 	if err := c.link.carry(len(p)); err != nil {
 		c.fail(err)
 		return context.Cause(c.ctx)
@@ -226,7 +229,7 @@ func (c *channel) dial() {
 				c.link.mu.Lock()
 				c.attached = true
 				c.link.mu.Unlock()
-				c.hold(s, func() { s.CloseSend() })
+				c.hold(s, func() { c.endStream(s) })
 			}
 			return
 		}
@@ -244,6 +247,17 @@ func (c *channel) dial() {
 	}
 }
 
+// endStream ends the dialled side of a stream that has served its purpose; a
+// failed one ends with its context.
+func (c *channel) endStream(s peerv1.Peer_StreamClient) {
+	if !c.finished() {
+		return
+	}
+	c.sendMu.Lock()
+	defer c.sendMu.Unlock()
+	s.CloseSend()
+}
+
 func (c *channel) try() (s peerv1.Peer_StreamClient, again bool, err error) {
 	p := c.link.peers
 	cl, err := p.client(string(c.peer))
@@ -257,6 +271,7 @@ func (c *channel) try() (s peerv1.Peer_StreamClient, again bool, err error) {
 		var md metadata.MD
 		if md, err = s.Header(); err == nil {
 			if _, ok := one(md, mdAccepted); ok {
+				cl.creds.worked.Store(true)
 				return s, false, nil
 			}
 			if _, err = s.Recv(); err == nil || err == io.EOF {

@@ -120,6 +120,7 @@ func call[Q, R any](ctx context.Context, p *Peers, name string, req Q,
 	}
 	reply, err := method(c.rpc(), ctx, req)
 	if err == nil {
+		c.creds.worked.Store(true)
 		return reply, nil
 	}
 	return none, p.callError(ctx, c, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/test/bufconn"
 
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 
@@ -123,9 +125,43 @@ func (n *node) wantEvent(t *testing.T, rule string) event {
 	}
 }
 
-// network starts a node for each of names, each with its own view of the same
-// roster; change sees each Config first.
+// network starts a node for each of names on the loopback interface, each with
+// its own view of the same roster; change sees each Config first.
 func network(t testing.TB, names []string, change func(*Config)) map[string]*node {
+	t.Helper()
+	return networkOn(t, names, change, func(string) (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") })
+}
+
+// bubble starts a network inside a synctest bubble, where time passes only
+// while everybody waits: connections are in memory.
+func bubble(t testing.TB, names []string, change func(*Config)) map[string]*node {
+	t.Helper()
+	listeners := make(map[string]*bufconn.Listener)
+	dial := func(ctx context.Context, endpoint string) (net.Conn, error) {
+		return listeners[endpoint].DialContext(ctx)
+	}
+	return networkOn(t, names, func(c *Config) {
+		c.Dial = dial
+		if change != nil {
+			change(c)
+		}
+	}, func(name string) (net.Listener, error) {
+		l := bufconn.Listen(64 << 10)
+		listeners[name] = l
+		return named{l, name}, nil
+	})
+}
+
+type named struct {
+	*bufconn.Listener
+	name string
+}
+
+func (n named) Addr() net.Addr  { return n }
+func (n named) Network() string { return "memory" }
+func (n named) String() string  { return n.name }
+
+func networkOn(t testing.TB, names []string, change func(*Config), listen func(name string) (net.Listener, error)) map[string]*node {
 	t.Helper()
 	nodes := make(map[string]*node, len(names))
 	listeners := make(map[string]net.Listener)
@@ -135,7 +171,7 @@ func network(t testing.TB, names []string, change func(*Config)) map[string]*nod
 		if err != nil {
 			t.Fatal(err)
 		}
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		lis, err := listen(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,6 +221,8 @@ func ids(names []string) []session.PartyID {
 	}
 	return all
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 var sessions atomic.Int64
 

@@ -84,6 +84,7 @@ func (m *memory) has(s string) bool { return m.set[s] }
 const (
 	eventRate  = 2 // per second
 	eventBurst = 64
+	lastEvents = 5 * time.Second
 )
 
 type event struct{ party, rule, detail string }
@@ -126,7 +127,8 @@ func (e *events) deliver(ctx context.Context, h Handler) {
 		case ev := <-e.queue:
 			h.SecurityEvent(ctx, ev.party, ev.rule, ev.detail)
 		case <-ctx.Done():
-			for { // what was seen before the end is still told
+			// What was seen before the end is still told, within reason.
+			for end := time.Now().Add(lastEvents); time.Now().Before(end); {
 				select {
 				case ev := <-e.queue:
 					h.SecurityEvent(ctx, ev.party, ev.rule, ev.detail)
@@ -134,6 +136,7 @@ func (e *events) deliver(ctx context.Context, h Handler) {
 					return
 				}
 			}
+			return
 		}
 	}
 }

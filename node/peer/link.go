@@ -293,22 +293,41 @@ func (l *Link) Abort(cause error) {
 func (l *Link) Close() error {
 	l.closeOnce.Do(func() {
 		close(l.closing)
-		channels := l.snapshot()
-		for _, c := range channels {
-			c.CloseSend()
-		}
-		for _, c := range channels {
-			if err := c.drain(); err != nil && l.closeErr == nil {
-				l.closeErr = err
+		drained := make(map[*channel]bool)
+		for {
+			late := l.undrained(drained)
+			if len(late) == 0 {
+				break
+			}
+			for _, c := range late {
+				c.CloseSend()
+			}
+			for _, c := range late {
+				if err := c.drain(); err != nil && l.closeErr == nil {
+					l.closeErr = err
+				}
+				drained[c] = true
 			}
 		}
-		l.mu.Lock()
-		l.done = true
-		l.mu.Unlock()
 		l.cancel(ErrClosed)
 		l.release()
 		l.wg.Wait()
 		l.peers.retire(l.cfg.ID)
 	})
 	return l.closeErr
+}
+
+// undrained returns the channels that are not in drained: those of a peer may
+// still come while this side closes. When there are none, no more are taken.
+func (l *Link) undrained(drained map[*channel]bool) []*channel {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var late []*channel
+	for _, c := range l.channels {
+		if !drained[c] {
+			late = append(late, c)
+		}
+	}
+	l.done = len(late) == 0
+	return late
 }

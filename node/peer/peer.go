@@ -21,6 +21,15 @@
 // label. Compression is not offered. What a peer is told of a refusal is its
 // class, a short word; [Handler.SecurityEvent] hears what happened.
 //
+// # Concurrency
+//
+// [Peers] and [Link] are for any number of goroutines. A channel keeps to the
+// contract of [session.Channel]: one Send may overlap one Recv. Serve owns what
+// runs between sessions and returns when all of it has ended; a Link's
+// goroutines have ended when Close returns. A Send or Recv that its context
+// cuts short takes the stream with it, since gRPC cannot be interrupted in any
+// other way.
+//
 // # Memory
 //
 // A stream holds at most three messages of a peer that its protocol has not

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	grpcpeer "google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 )
@@ -96,8 +97,11 @@ func (p *Peers) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return reply, nil
 	}
 	var r *RefusedError
-	if errors.As(err, &r) {
+	switch {
+	case errors.As(err, &r):
 		return nil, r
+	case ctx.Err() != nil: // the caller no longer waits
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	p.log.Error("call failed", slog.String("method", info.FullMethod), slog.String("peer", name), slog.Any("error", err))
 	return nil, Refuse("internal")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -105,72 +106,74 @@ func TestStreamAdmission(t *testing.T) {
 // TestRefusalReachesDialler: the sentinel behind a class is what the dialling
 // protocol sees.
 func TestRefusalReachesDialler(t *testing.T) {
-	nodes := network(t, []string{"a", "b"}, func(c *Config) { c.Limits.Open = 50 * time.Millisecond })
-	id := freshID()
-	la, err := nodes["a"].OpenSession(t.Context(), SessionConfig{ID: id, Self: "a", Parties: ids([]string{"a", "b"})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = channelOf(t, la, "b", "").Recv(t.Context())
-	wantIs(t, "a session the callee never opens", err, ErrUnknownSession, ErrNoStream)
-	la.Close()
-
-	id = freshID()
-	links := make(map[string]*Link)
-	for name, digest := range map[string]string{"a": "one", "b": "two"} {
-		if links[name], err = nodes[name].OpenSession(t.Context(), SessionConfig{
-			ID: id, Self: session.PartyID(name), Parties: ids([]string{"a", "b"}), Digest: []byte(digest)}); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := bubble(t, []string{"a", "b"}, nil)
+		id := freshID()
+		la, err := nodes["a"].OpenSession(t.Context(), SessionConfig{ID: id, Self: "a", Parties: ids([]string{"a", "b"})})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	_, err = channelOf(t, links["a"], "b", "").Recv(t.Context())
-	wantIs(t, "different contracts", err, ErrContract)
-	_, err = channelOf(t, links["b"], "a", "").Recv(t.Context())
-	wantIs(t, "and at the callee", err, ErrNoStream)
-	closeAll(links)
+		_, err = channelOf(t, la, "b", "").Recv(t.Context())
+		wantIs(t, "a session the callee never opens", err, ErrUnknownSession, ErrNoStream)
+		la.Close()
+
+		id = freshID()
+		links := make(map[string]*Link)
+		for name, digest := range map[string]string{"a": "one", "b": "two"} {
+			if links[name], err = nodes[name].OpenSession(t.Context(), SessionConfig{
+				ID: id, Self: session.PartyID(name), Parties: ids([]string{"a", "b"}), Digest: []byte(digest)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = channelOf(t, links["a"], "b", "").Recv(t.Context())
+		wantIs(t, "different contracts", err, ErrContract)
+		_, err = channelOf(t, links["b"], "a", "").Recv(t.Context())
+		wantIs(t, "and at the callee", err, ErrNoStream)
+		closeAll(links)
+	})
 }
 
 // TestEarlyStreamWaits: a stream that arrives before its session is opened is
 // served once it is; more of them than may wait try again by themselves.
 func TestEarlyStreamWaits(t *testing.T) {
-	nodes := network(t, []string{"a", "b"}, func(c *Config) { c.Limits.Waiting = 2 })
-	id := freshID()
-	la, err := nodes["a"].OpenSession(t.Context(), SessionConfig{ID: id, Self: "a", Parties: ids([]string{"a", "b"})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const labels = 6
-	for i := range labels {
-		channelOf(t, la, "b", fmt.Sprint(i))
-	}
-	waiting := func() int {
-		nodes["b"].mu.Lock()
-		defer nodes["b"].mu.Unlock()
-		if s := nodes["b"].parties["a"]; s != nil {
-			return s.waiting
+	synctest.Test(t, func(t *testing.T) {
+		nodes := bubble(t, []string{"a", "b"}, func(c *Config) { c.Limits.Waiting = 2 })
+		id := freshID()
+		la, err := nodes["a"].OpenSession(t.Context(), SessionConfig{ID: id, Self: "a", Parties: ids([]string{"a", "b"})})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return 0
-	}
-	for waiting() < 2 {
-		<-time.After(time.Millisecond)
-	}
-	if n := waiting(); n > 2 {
-		t.Errorf("%d streams wait", n)
-	}
-	lb, err := nodes["b"].OpenSession(t.Context(), SessionConfig{ID: id, Self: "b", Parties: ids([]string{"a", "b"})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range labels {
-		cb := channelOf(t, lb, "a", fmt.Sprint(i))
-		if err := cb.Send(t.Context(), []byte("welcome")); err != nil {
-			t.Fatalf("label %d: %v", i, err)
+		const labels = 6
+		for i := range labels {
+			channelOf(t, la, "b", fmt.Sprint(i))
 		}
-	}
-	closeAll(map[string]*Link{"a": la, "b": lb})
-	if n := waiting(); n != 0 {
-		t.Errorf("%d streams wait at the end", n)
-	}
+		waiting := func() int {
+			nodes["b"].mu.Lock()
+			defer nodes["b"].mu.Unlock()
+			if s := nodes["b"].parties["a"]; s != nil {
+				return s.waiting
+			}
+			return 0
+		}
+		<-time.After(3 * time.Second)
+		if n := waiting(); n != 2 {
+			t.Errorf("%d streams wait", n)
+		}
+		lb, err := nodes["b"].OpenSession(t.Context(), SessionConfig{ID: id, Self: "b", Parties: ids([]string{"a", "b"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range labels {
+			cb := channelOf(t, lb, "a", fmt.Sprint(i))
+			if err := cb.Send(t.Context(), []byte("welcome")); err != nil {
+				t.Fatalf("label %d: %v", i, err)
+			}
+		}
+		closeAll(map[string]*Link{"a": la, "b": lb})
+		if n := waiting(); n != 0 {
+			t.Errorf("%d streams wait at the end", n)
+		}
+	})
 }
 
 func TestOpenSession(t *testing.T) {
@@ -289,4 +292,28 @@ func TestThreeParties(t *testing.T) {
 			t.Errorf("b from a: %v", err)
 		}
 	}
+}
+
+// TestCloseTakesLateStreams: a peer that opens a channel while this side is
+// already closing is told that there is nothing to hear.
+func TestCloseTakesLateStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := bubble(t, []string{"a", "b"}, nil)
+		la, lb, ca, cb := pair(t, t.Context(), nodes, "a", "b")
+		greet(t, t.Context(), ca, cb)
+		closed := make(chan error, 1)
+		go func() { closed <- lb.Close() }()
+		synctest.Wait()
+		late := channelOf(t, la, "b", "late")
+		synctest.Wait()
+		if err := la.Close(); err != nil {
+			t.Errorf("a: %v", err)
+		}
+		if err := <-closed; err != nil {
+			t.Errorf("b: %v", err)
+		}
+		if _, err := late.Recv(t.Context()); err != io.EOF {
+			t.Errorf("the late channel: %v", err)
+		}
+	})
 }

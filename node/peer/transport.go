@@ -156,6 +156,7 @@ func (s *serverCredentials) OverrideServerName(string) error         { return ni
 type clientCredentials struct {
 	credentials.TransportCredentials
 	trouble atomic.Pointer[error]
+	worked  atomic.Bool // the party has answered over this connection
 }
 
 func (p *Peers) clientCredentials(public []byte) (*clientCredentials, error) {
@@ -187,6 +188,9 @@ func (c *clientCredentials) note(err error) {
 func (c *clientCredentials) unreachable() error {
 	if err := c.trouble.Load(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, *err)
+	}
+	if c.worked.Load() {
+		return fmt.Errorf("%w: the connection broke", ErrUnreachable)
 	}
 	return fmt.Errorf("%w: it closed the connection; its roster may not admit this node's key", ErrUnreachable)
 }

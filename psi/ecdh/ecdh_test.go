@@ -124,9 +124,8 @@ func TestIdealFunctionality(t *testing.T) {
 		{"long items", []string{long + "a", long + "b", long}, []string{long, long + "b"}},
 		{"the empty string and zeros", []string{"", "\x00", "\x00\x00"}, []string{"\x00\x00", ""}},
 		{"prefixes", []string{"a", "ab", "abc"}, []string{"ab", "abcd", "b"}},
-		{"not ASCII", []string{"张三", "é", "é", "\xff\xfe"}, []string{"é", "张三", "\xff"}},
+		{"not ASCII", []string{"张三", "\u00e9", "e\u0301", "\xff\xfe"}, []string{"e\u0301", "张三", "\xff"}},
 		{"one message of points exactly", number(0, chunkPoints), number(chunkPoints-3, chunkPoints+3)},
-		{"one point more", number(0, 4), number(0, chunkPoints+1)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			checkIdeal(t, c.xs, c.ys, align(t, sessiontest.Net{}, c.xs, c.ys, Params{}))
@@ -134,15 +133,10 @@ func TestIdealFunctionality(t *testing.T) {
 	}
 }
 
-func TestSeveralMessagesOverWiderWindows(t *testing.T) {
-	n := 2*chunkPoints + 17
-	if testing.Short() {
-		n = chunkPoints + 17
-	}
+func TestSeveralMessagesOfPoints(t *testing.T) {
+	n := chunkPoints + 17
 	xs, ys := shuffled(number(0, n), 4), shuffled(number(n/3, n/3+n), 5)
-	for _, window := range []int{1, 8} {
-		checkIdeal(t, xs, ys, align(t, sessiontest.Net{Connect: sessiontest.Pipes(window)}, xs, ys, Params{}))
-	}
+	checkIdeal(t, xs, ys, align(t, sessiontest.Net{}, xs, ys, Params{}))
 }
 
 func TestParamsThatChangeTheTags(t *testing.T) {
@@ -239,11 +233,9 @@ func kinds(messages [][]byte) []kind {
 	return ks
 }
 
-// places returns where in a view's tags each of the points of the other party
-// stands, as the receiver itself would find out: its own scalar is in its
-// head, so the test takes what the receiver's code computed from the same
-// randomness. It returns the matching places.
-func matchedPlaces(t *testing.T, view *sessiontest.View, scalarOf io.Reader, nx, ny int) []int {
+// matchedPlaces returns the places at which common rows came back, as the
+// receiver can tell from its view and its own randomness.
+func matchedPlaces(t *testing.T, view *sessiontest.View, rand io.Reader, nx, ny int) []int {
 	t.Helper()
 	var points, tags []byte
 	for _, m := range view.Received()[1:] {
@@ -259,7 +251,7 @@ func matchedPlaces(t *testing.T, view *sessiontest.View, scalarOf io.Reader, nx,
 		}
 	}
 	size := len(tags) / ny
-	mine := receiverTags(t, scalarOf, points, nx, size)
+	mine := receiverTags(t, rand, points, nx, size)
 	var places []int
 	for p := range ny {
 		if mine[string(tags[p*size:][:size])] {
@@ -279,15 +271,15 @@ func TestViewBelowTheMinimumDoesNotLink(t *testing.T) {
 	for i := range runs {
 		var views [2]sessiontest.View
 		net := record(&views)
-		// The receiver's randomness is fixed for all runs: what varies is the
+		// The receiver's randomness is the same in all runs: what varies is the
 		// sender's, whose secret the place is.
+		receiver := func() io.Reader { return newStream([seedSize]byte{1}, 0) }
 		net.Rand = func(party int) io.Reader {
-			return newStream([seedSize]byte{byte(party), byte(i * party), byte(i * (1 - party)), 1}, 0)
+			if party == 1 {
+				return receiver()
+			}
+			return newStream([seedSize]byte{0, byte(i)}, 0)
 		}
-		if i == 0 {
-			net.Rand = func(party int) io.Reader { return newStream([seedSize]byte{byte(party), 0, 0, 1}, 0) }
-		}
-		fixed := func() io.Reader { return newStream([seedSize]byte{1, byte(i), 0, 1}, 0) }
 		r := align(t, net, []string{ys[0], "zzz"}, ys, Params{MinIntersection: 2})
 		if !errors.Is(sessiontest.Cause(r.out), job.ErrMinIntersection) {
 			t.Fatal(r.out)
@@ -295,7 +287,7 @@ func TestViewBelowTheMinimumDoesNotLink(t *testing.T) {
 		if ks := kinds(views[1].Received()); slices.Contains(ks, kindSeed) || slices.Contains(kinds(views[0].Received()), kindMatches) {
 			t.Fatalf("below the minimum, the receiver was sent %v", ks)
 		}
-		places := matchedPlaces(t, &views[1], fixed(), 2, ny)
+		places := matchedPlaces(t, &views[1], receiver(), 2, ny)
 		if len(places) != 1 {
 			t.Fatalf("the receiver finds %d common rows, want 1", len(places))
 		}
@@ -531,8 +523,10 @@ func TestMemoryPerRow(t *testing.T) {
 func TestContextEndsBothRoles(t *testing.T) {
 	stop := errors.New("stop")
 	for _, role := range []func(context.Context, *session.Session, iter.Seq[[]byte], int, Params) (Match, error){Send, Receive} {
+		over := make(chan struct{})
 		out := sessiontest.Net{}.Run(t,
 			func(ctx context.Context, s *session.Session) error {
+				defer close(over)
 				ctx, cancel := context.WithCancelCause(ctx)
 				cancel(stop)
 				if _, err := role(ctx, s, items(nil), 0, Params{}); !errors.Is(err, stop) {
@@ -540,7 +534,13 @@ func TestContextEndsBothRoles(t *testing.T) {
 				}
 				return nil
 			},
-			func(context.Context, *session.Session) error { return nil })
+			func(ctx context.Context, _ *session.Session) error {
+				select {
+				case <-over:
+				case <-ctx.Done():
+				}
+				return nil
+			})
 		sessiontest.NoErrors(t, out)
 	}
 }

@@ -43,7 +43,7 @@ type PeerClient interface {
 	// Abort ends a proposal or a running session; the class alone is told.
 	Abort(ctx context.Context, in *AbortRequest, opts ...grpc.CallOption) (*AbortReply, error)
 	// Stream carries one channel of one session. Metadata: yinqiao-session,
-	// yinqiao-label.
+	// yinqiao-label and yinqiao-contract-bin, the digest of the contract.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
 	// Finish tells the initiator what a party's receipt line says; the reply
 	// comes when every party's is in, or the wait is over.
@@ -157,7 +157,7 @@ type PeerServer interface {
 	// Abort ends a proposal or a running session; the class alone is told.
 	Abort(context.Context, *AbortRequest) (*AbortReply, error)
 	// Stream carries one channel of one session. Metadata: yinqiao-session,
-	// yinqiao-label.
+	// yinqiao-label and yinqiao-contract-bin, the digest of the contract.
 	Stream(grpc.BidiStreamingServer[Frame, Frame]) error
 	// Finish tells the initiator what a party's receipt line says; the reply
 	// comes when every party's is in, or the wait is over.

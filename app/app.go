@@ -1,0 +1,169 @@
+// Package app is the program: its verbs, flags and exit codes, wired to the
+// packages that do the work. A main of one's own calls [Main] with protocols
+// of one's own, which then run like the built-in ones:
+//
+//	func main() { app.Main(mine.Job()) }
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/yinqiao/yinqiao/fl"
+	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi"
+)
+
+// Version is the program's version; releases set it at link time.
+var Version = "0.1.0-dev"
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailed  = 1 // the work failed
+	exitUsage   = 2 // the command line is off
+	exitRefused = 3 // a node or the platform refused, naming its rule
+)
+
+// Main runs the program with the built-in job kinds and extra, and exits.
+func Main(extra ...job.Definition) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, extra...)
+	stop()
+	os.Exit(code)
+}
+
+// Run runs one command line and returns the exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, extra ...job.Definition) int {
+	registry, err := Registry(extra...)
+	if err != nil {
+		fmt.Fprintf(stderr, "error: %v\n", err)
+		return exitUsage
+	}
+	c := &cli{registry: registry, out: stdout, err: stderr, in: stdin}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return c.report(root.ExecuteContext(ctx))
+}
+
+// Registry returns the built-in job kinds together with extra.
+func Registry(extra ...job.Definition) (*job.Registry, error) {
+	defs := append(psi.Jobs(), fl.Jobs()...)
+	return job.NewRegistry(append(defs, extra...)...)
+}
+
+// cli is what every verb shares.
+type cli struct {
+	registry *job.Registry
+	in       io.Reader
+	out, err io.Writer
+	home     string
+	json     bool
+	as       string
+	verbose  bool
+}
+
+// usage marks an error of the command line itself.
+type usage struct{ error }
+
+func usagef(format string, a ...any) error { return usage{fmt.Errorf(format, a...)} }
+
+// report prints an error as people read it and returns the exit code.
+func (c *cli) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	text := strings.TrimSuffix(err.Error(), ".")
+	fmt.Fprintf(c.err, "error: %s\n", text)
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) && hint.Hint() != "" {
+		fmt.Fprintf(c.err, "hint: %s\n", hint.Hint())
+	}
+	var u usage
+	var coded interface{ Code() string }
+	switch {
+	case errors.As(err, &u), isCobraUsage(text):
+		fmt.Fprintln(c.err, "hint: `yinqiao help` shows every verb, `yinqiao VERB --help` its flags and an example")
+		return exitUsage
+	case errors.As(err, &coded) && (coded.Code() == "refused" || coded.Code() == "exhausted"):
+		return exitRefused
+	}
+	return exitFailed
+}
+
+// isCobraUsage recognises the library's own complaints about a command line.
+func isCobraUsage(text string) bool {
+	for _, p := range []string{"unknown command", "unknown flag", "unknown shorthand", "required flag", "accepts ", "requires ", "flag needs", "invalid argument"} {
+		if strings.HasPrefix(text, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "yinqiao",
+		Short: "A privacy-computing node: institutions compute together, and the rows stay home",
+		Long: `Yinqiao 隐桥 is a privacy-computing node. Institutions that may not show each other
+their rows compute together over them, under a grant of the data platform that
+every node checks for itself.
+
+Try it:      yinqiao scenario run examples/credit
+Set it up:   docs/operations.md`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       Version,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "log in detail on stderr")
+	cobra.EnableCommandSorting = false
+	root.AddCommand(c.scenarioCommand(), c.nodeCommand(), c.jobCommand(), c.requestCommand(), c.catalogCommand(),
+		c.auditCommand(), c.platformCommand(), c.benchCommand())
+	return root
+}
+
+func (c *cli) log() *slog.Logger {
+	level := slog.LevelInfo
+	if c.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
+}
+
+// homeFlag adds --home to a verb.
+func (c *cli) homeFlag(cmd *cobra.Command, which string) {
+	cmd.PersistentFlags().StringVar(&c.home, "home", defaultHome(which), "the "+which+"'s folder")
+}
+
+func defaultHome(which string) string {
+	if dir := os.Getenv("YINQIAO_HOME"); dir != "" {
+		return dir
+	}
+	base, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(".yinqiao", which)
+	}
+	return filepath.Join(base, ".yinqiao", which)
+}
+
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, args []string) error {
+		return cmd.Help()
+	}}
+	cmd.AddCommand(subs...)
+	return cmd
+}

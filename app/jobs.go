@@ -1,0 +1,252 @@
+package app
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/yinqiao/yinqiao/app/files"
+	"github.com/yinqiao/yinqiao/app/ui"
+	"github.com/yinqiao/yinqiao/node"
+	"github.com/yinqiao/yinqiao/node/api"
+	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
+)
+
+func (c *cli) jobCommand() *cobra.Command {
+	var grant string
+	var detach bool
+	submit := &cobra.Command{
+		Use:   "submit [JOB.yaml]",
+		Short: "Propose a job to every party of a grant, and watch it run",
+		Example: `  yinqiao job submit --grant G-2026-0001 job.yaml
+  yinqiao job submit --grant G-2026-0001 --detach`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			j := &files.Job{}
+			if len(args) == 1 {
+				var err error
+				if j, err = files.Read[files.Job](args[0]); err != nil {
+					return err
+				}
+			}
+			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				r, err := op.SubmitJob(ctx, j.Message(grant))
+				if err != nil {
+					return err
+				}
+				if detach {
+					return c.print(map[string]any{"job": r.GetJob()}, r.GetJob())
+				}
+				return c.watch(ctx, op, r.GetJob())
+			})
+		},
+	}
+	submit.Flags().StringVar(&grant, "grant", "", "the grant's ID")
+	submit.Flags().BoolVar(&detach, "detach", false, "print the job's ID and return at once")
+	_ = submit.MarkFlagRequired("grant")
+
+	watch := &cobra.Command{
+		Use: "watch JOB", Short: "Follow a job until it ends", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				return c.watch(ctx, op, args[0])
+			})
+		},
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "Show the jobs this node took part in", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				r, err := op.ListJobs(ctx, &nodev1.ListJobsRequest{})
+				if err != nil {
+					return err
+				}
+				t := ui.NewTable("job", "kind", "state", "class", "grant", "created", "seconds")
+				for _, v := range r.GetJobs() {
+					t.Add(v.GetJob(), v.GetKind(), v.GetState(), v.GetClass(), v.GetGrantId(),
+						v.GetCreated().AsTime().Local().Format(time.DateTime), fmt.Sprintf("%.1f", v.GetSeconds()))
+				}
+				t.Print(c.out)
+				return nil
+			})
+		},
+	}
+	cancel := &cobra.Command{
+		Use: "cancel JOB", Short: "End a running job at every party", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				_, err := op.CancelJob(ctx, &nodev1.CancelJobRequest{Job: args[0]})
+				return err
+			})
+		},
+	}
+	var tableName, outFile string
+	result := &cobra.Command{
+		Use:   "result JOB",
+		Short: "Show a released result, or write one of its tables as CSV",
+		Example: `  yinqiao job result J-abc
+  yinqiao job result J-abc --table scores --out scores.csv`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				if tableName != "" {
+					w := c.out
+					if outFile != "" {
+						f, err := os.OpenFile(outFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+						if err != nil {
+							return err
+						}
+						defer f.Close()
+						w = f
+					}
+					return copyTable(ctx, op, args[0], tableName, w)
+				}
+				values, tables, err := resultValues(ctx, op, args[0])
+				if err != nil {
+					return err
+				}
+				text, err := json.MarshalIndent(map[string]any{"values": values, "tables": tables}, "", "  ")
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(c.out, "%s\n", text)
+				return nil
+			})
+		},
+	}
+	result.Flags().StringVar(&tableName, "table", "", "the table to write")
+	result.Flags().StringVar(&outFile, "out", "", "a new file for the table (default: standard output)")
+	kinds := &cobra.Command{
+		Use: "kinds", Short: "Show the job kinds this node knows", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t := ui.NewTable("kind", "roles", "what it does")
+			for _, name := range c.registry.Names() {
+				d, _ := c.registry.Lookup(name)
+				var roles []string
+				for _, r := range d.Roles {
+					roles = append(roles, string(r.Role))
+				}
+				t.Add(name, strings.Join(roles, ", "), d.Summary)
+			}
+			t.Print(c.out)
+			return nil
+		},
+	}
+	cmd := group("job", "Submit, watch and cancel jobs, and read their results", submit, watch, result, list, cancel, kinds)
+	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print one JSON object on standard output")
+	c.operatorFlags(cmd)
+	return cmd
+}
+
+func (c *cli) print(object any, text string) error {
+	if !c.json {
+		fmt.Fprintln(c.out, text)
+		return nil
+	}
+	b, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "%s\n", b)
+	return nil
+}
+
+// watch follows a job and fails where the job fails.
+func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) error {
+	bar := ui.NewProgress(c.err, c.json)
+	last, err := follow(ctx, op, id, func(v *nodev1.JobView) { bar.Update(v.GetStage(), v.GetDone(), v.GetTotal()) })
+	bar.Close()
+	if err != nil {
+		return err
+	}
+	if c.json {
+		b, err := protojson.Marshal(last)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.out, "%s\n", b)
+	} else {
+		fmt.Fprintf(c.out, "%s %s after %.1f s\n", last.GetJob(), last.GetState(), last.GetSeconds())
+		if r := last.GetReceipt(); r != nil {
+			fmt.Fprintf(c.out, "receipt %s at index %d of the log\n", hex.EncodeToString(r.GetDigest()), r.GetIndex())
+		}
+	}
+	return jobError(last)
+}
+
+func jobError(v *nodev1.JobView) error {
+	if v.GetState() == string(node.Done) {
+		return nil
+	}
+	return fmt.Errorf("the job was %s: %s (%s)", v.GetState(), v.GetReason(), v.GetClass())
+}
+
+// follow calls each with every view and returns the last.
+func follow(ctx context.Context, op nodev1.OperatorClient, id string, each func(*nodev1.JobView)) (*nodev1.JobView, error) {
+	stream, err := op.WatchJob(ctx, &nodev1.WatchJobRequest{Job: id})
+	if err != nil {
+		return nil, err
+	}
+	var last *nodev1.JobView
+	for {
+		v, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			if last == nil {
+				return nil, errors.New("the node said nothing of the job")
+			}
+			return last, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		last = v
+		if !node.State(v.GetState()).Final() {
+			each(v)
+		}
+	}
+}
+
+func resultValues(ctx context.Context, op nodev1.OperatorClient, id string) (map[string]any, []string, error) {
+	stream, err := op.GetResult(ctx, &nodev1.GetResultRequest{Job: id})
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := stream.Recv()
+	if err != nil {
+		return nil, nil, err
+	}
+	values := map[string]any{}
+	if err := json.Unmarshal(r.GetValues(), &values); err != nil {
+		return nil, nil, fmt.Errorf("result of %s: %w", id, err)
+	}
+	return values, slices.Clone(r.GetTables()), nil
+}
+
+func copyTable(ctx context.Context, op nodev1.OperatorClient, id, name string, w io.Writer) error {
+	stream, err := op.GetResult(ctx, &nodev1.GetResultRequest{Job: id, Table: name})
+	if err != nil {
+		return err
+	}
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(r.GetChunk()); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+const (
+	// lineEvery spaces the lines of progress where there is no terminal.
+	lineEvery = 3 * time.Second
+	// maxBars bounds the stages shown at once.
+	maxBars = 12
+	// maxStage bounds a stage's name, in columns.
+	maxStage = 32
+)
+
+// Progress shows how far long work is: a bar for each stage on a terminal, a
+// line every few seconds elsewhere, nothing where the output is for machines.
+// It is safe for concurrent use.
+type Progress struct {
+	mu   sync.Mutex
+	show func(stage string, done, total int64)
+	end  func()
+}
+
+// NewProgress returns a Progress that writes to w; silent asks for nothing.
+// Close it before anything else is written to w.
+func NewProgress(w io.Writer, silent bool) *Progress {
+	switch {
+	case silent:
+		return &Progress{}
+	case IsTerminal(w):
+		return newBars(w)
+	}
+	return newLines(w, time.Now)
+}
+
+// Update says that stage has done units of total; total 0 means unknown.
+func (p *Progress) Update(stage string, done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.show == nil || stage == "" {
+		return
+	}
+	stage = cellWidth.Truncate(Clean(stage), maxStage, "…")
+	total = max(total, 0)
+	done = max(done, 0)
+	if total > 0 {
+		done = min(done, total)
+	}
+	p.show(stage, done, total)
+}
+
+// Close ends the display. Later updates show nothing.
+func (p *Progress) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.end != nil {
+		p.end()
+	}
+	p.show, p.end = nil, nil
+}
+
+func newLines(w io.Writer, now func() time.Time) *Progress {
+	var last time.Time
+	return &Progress{show: func(stage string, done, total int64) {
+		t := now()
+		if !last.IsZero() && t.Sub(last) < lineEvery {
+			return
+		}
+		last = t
+		switch {
+		case total > 0:
+			fmt.Fprintf(w, "%s: %s of %s (%d%%)\n", stage, Count(done), Count(total), int64(float64(done)/float64(total)*100))
+		case done > 0:
+			fmt.Fprintf(w, "%s: %s\n", stage, Count(done))
+		default:
+			fmt.Fprintf(w, "%s\n", stage)
+		}
+	}}
+}
+
+func newBars(w io.Writer, more ...mpb.ContainerOption) *Progress {
+	container := mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(w), mpb.WithWidth(64)}, more...)...)
+	bars := make(map[string]*mpb.Bar)
+	return &Progress{
+		show: func(stage string, done, total int64) {
+			bar := bars[stage]
+			if bar == nil {
+				if len(bars) >= maxBars {
+					return
+				}
+				bar = container.New(total, mpb.BarStyle(),
+					mpb.PrependDecorators(decor.Name(stage, decor.WCSyncSpaceR)),
+					mpb.AppendDecorators(
+						decor.Any(func(s decor.Statistics) string {
+							if s.Total <= 0 {
+								return Count(s.Current)
+							}
+							return Count(s.Current) + " / " + Count(s.Total)
+						}, decor.WCSyncSpace),
+						decor.Elapsed(decor.ET_STYLE_GO, decor.WCSyncSpace),
+					))
+				bars[stage] = bar
+			}
+			if total > 0 {
+				bar.SetTotal(total, false)
+			}
+			bar.SetCurrent(done)
+		},
+		end: func() {
+			for _, bar := range bars {
+				bar.Abort(false) // a bar that is complete stays so
+			}
+			container.Wait()
+		},
+	}
+}

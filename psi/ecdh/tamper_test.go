@@ -1,0 +1,386 @@
+package ecdh
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/sessiontest"
+)
+
+// tampering returns a net that puts change between party and its peer.
+func tampering(party session.PartyID, change sessiontest.Change) sessiontest.Net {
+	return sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
+		if l.Self == party {
+			return sessiontest.Tamper(ch, change)
+		}
+		return ch
+	}}
+}
+
+// typed says whether err is one that a caller can tell apart.
+func typed(err error) bool {
+	for _, target := range []error{
+		ErrMessage, ErrPoint, ErrSize, ErrDisagree, errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+var errIdle = errors.New("idle for too long")
+
+// alignWithin is align with a deadline of its own for each party.
+func alignWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []string) (r result) {
+	t.Helper()
+	within := func(f sessiontest.Party) sessiontest.Party {
+		return func(ctx context.Context, s *session.Session) error {
+			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
+			defer stop()
+			return f(ctx, s)
+		}
+	}
+	r.out = net.Run(t,
+		within(func(ctx context.Context, s *session.Session) (err error) {
+			r.sender, err = Send(ctx, s, items(xs), len(xs), Params{})
+			return err
+		}),
+		within(func(ctx context.Context, s *session.Session) (err error) {
+			r.receiver, err = Receive(ctx, s, items(ys), len(ys), Params{})
+			return err
+		}))
+	return r
+}
+
+// Every message of either side, changed in every way: the run ends, somebody
+// reports a typed error, and whoever reports none has the right result.
+func TestTampering(t *testing.T) {
+	xs, ys := number(0, 20), number(10, 30)
+	attacks := map[string]func(at int) sessiontest.Change{
+		"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
+		"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
+		"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
+		"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
+		"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
+		"drop":              sessiontest.Drop,
+		"swap":              sessiontest.Swap,
+		"repeat":            sessiontest.Repeat,
+		"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
+		"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
+		"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
+		"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
+		"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
+	}
+	messages := map[session.PartyID]int{"p0": 7, "p1": 6} // with the frame that binds
+	for party, n := range messages {
+		for name, attack := range attacks {
+			for at := range n {
+				// When a message is lost both sides may wait for the other, and
+				// only a deadline ends that: a node has one for idle sessions.
+				idle := time.Hour
+				if name == "drop" || name == "swap" {
+					idle = 200 * time.Millisecond
+				}
+				r := alignWithin(t, tampering(party, attack(at)), idle, xs, ys)
+				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
+				err := sessiontest.Cause(r.out)
+				switch {
+				case err == nil && name == "repeat" && at == n-1:
+					// Nobody reads past the last message.
+				case err == nil:
+					t.Errorf("%s: nobody noticed", what)
+				case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
+					t.Errorf("%s: %v", what, err)
+				}
+				if errors.Is(err, job.ErrMinIntersection) {
+					t.Errorf("%s passed for a small intersection", what)
+				}
+				for i, rows := range [][]int32{r.sender.Rows, r.receiver.Rows} {
+					if r.out[i].Err == nil && len(rows) != 10 {
+						t.Errorf("%s: p%d has %d rows and no error", what, i, len(rows))
+					}
+					if r.out[i].Err != nil && rows != nil {
+						t.Errorf("%s: p%d has rows and an error", what, i)
+					}
+				}
+			}
+		}
+	}
+}
+
+func flipLast(at int) sessiontest.Change {
+	return func(i int, p []byte) [][]byte {
+		if i == at && len(p) > 0 {
+			p[len(p)-1] ^= 0x80
+		}
+		return [][]byte{p}
+	}
+}
+
+// A flipped bit in a masked point that stays on the curve cannot be told from
+// another point; before anything is released, the digest tells.
+func TestChangedPointsAreFoundBeforeTheSeed(t *testing.T) {
+	xs := number(0, 20)
+	other := curvePoint(t, "another point")
+	for _, party := range []session.PartyID{"p0", "p1"} {
+		var views [2]sessiontest.View
+		rec := record(&views)
+		net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
+			ch = rec.Wrap(l, ch)
+			if l.Self != party {
+				return ch
+			}
+			return sessiontest.Tamper(ch, func(i int, p []byte) [][]byte {
+				if kind(p[0]) == kindPoints && i > 0 {
+					copy(p[2+3*curve25519.Size:], other[:])
+				}
+				return [][]byte{p}
+			})
+		}}
+		r := align(t, net, xs, xs, Params{})
+		if err := sessiontest.Cause(r.out); !errors.Is(err, ErrDisagree) {
+			t.Errorf("points of %s: %v", party, err)
+		}
+		if slices.Contains(kinds(views[0].Sent()), kindSeed) {
+			t.Errorf("points of %s: the permutation was released", party)
+		}
+	}
+}
+
+func curvePoint(t testing.TB, name string) curve25519.Point {
+	h, err := curve25519.NewHasher("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u [1]curve25519.FieldElement
+	var p [1]curve25519.Point
+	h.HashToField(&u[0], []byte(name))
+	curve25519.MapToCurve(p[:], u[:])
+	return p[0]
+}
+
+func TestHostilePoints(t *testing.T) {
+	p := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
+	littleEndian := func(x *big.Int) []byte {
+		b := x.FillBytes(make([]byte, 32))
+		slices.Reverse(b)
+		return b
+	}
+	onTwist := func() []byte { // g(x) is no square
+		for x := int64(2); ; x++ {
+			g := big.NewInt(x*x*x + 486662*x*x + x)
+			if big.Jacobi(g, p) == -1 {
+				return littleEndian(big.NewInt(x))
+			}
+		}
+	}
+	good := curvePoint(t, "good")
+	good[31] |= 0x80
+	for name, point := range map[string][]byte{
+		"zero":       make([]byte, 32),
+		"one":        littleEndian(big.NewInt(1)),
+		"minus one":  littleEndian(new(big.Int).Sub(p, big.NewInt(1))),
+		"p":          littleEndian(p),
+		"p plus two": littleEndian(new(big.Int).Add(p, big.NewInt(2))),
+		"top bit":    good[:],
+		"all ones":   bytes.Repeat([]byte{0xff}, 32),
+		"twist":      onTwist(),
+	} {
+		for _, party := range []session.PartyID{"p0", "p1"} {
+			net := tampering(party, func(i int, m []byte) [][]byte {
+				if i > 0 && kind(m[0]) == kindPoints {
+					copy(m[2+7*32:], point)
+				}
+				return [][]byte{m}
+			})
+			r := align(t, net, number(0, 20), number(10, 30), Params{})
+			if err := sessiontest.Cause(r.out); !errors.Is(err, ErrPoint) {
+				t.Errorf("%s of %s: %v", name, party, err)
+			}
+		}
+	}
+}
+
+// scripted runs a role against a peer that sends the given frames, numbers in
+// order, and then ends.
+func scripted(t testing.TB, role sessiontest.Party, first bool, frames ...[]byte) error {
+	t.Helper()
+	var got error
+	peer := func(ctx context.Context, s *session.Session) error {
+		from, to := s.Self(), session.PartyID("p0")
+		if !first {
+			from, to = "p0", s.Self()
+		}
+		if err := s.Bind(ctx, Name, Params{}.fields(from, to)...); err != nil {
+			return nil
+		}
+		_, ch, _ := s.Other()
+		for i, f := range frames {
+			f = appendFrame(nil, kind(f[0]), uint64(i), f[1:])
+			if ch.Send(ctx, f) != nil {
+				return nil
+			}
+			if _, err := ch.Recv(ctx); err != nil { // keep the window open
+				return nil
+			}
+		}
+		return nil
+	}
+	sessiontest.Net{}.Run(t, keepGoing(&got, role), peer)
+	return got
+}
+
+func rowsFrame(n uint64) []byte { return binary.AppendUvarint([]byte{byte(kindRows)}, n) }
+
+func TestHostileSizes(t *testing.T) {
+	receive := func(ctx context.Context, s *session.Session) error {
+		_, err := Receive(ctx, s, items(number(0, 4)), 4, Params{})
+		return err
+	}
+	for name, c := range map[string]struct {
+		frame []byte
+		want  error
+	}{
+		"too many rows":         {rowsFrame(MaxRows + 1), ErrSize},
+		"absurdly many rows":    {rowsFrame(1<<63 - 1), ErrSize},
+		"more than a number":    {rowsFrame(1<<64 - 1), ErrMessage},
+		"no number":             {[]byte{byte(kindRows)}, ErrMessage},
+		"a longer form":         {[]byte{byte(kindRows), 0x84, 0x00}, ErrMessage},
+		"left over":             {append(rowsFrame(4), 0), ErrMessage},
+		"another kind":          {[]byte{byte(kindPoints), 4}, ErrMessage},
+		"a kind of no message":  {[]byte{77, 4}, ErrMessage},
+		"a message of nothing":  {[]byte{0}, ErrMessage},
+		"rows that never come":  {rowsFrame(1 << 28), io.ErrUnexpectedEOF},
+		"points that are short": {rowsFrame(3), io.ErrUnexpectedEOF},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := scripted(t, receive, true, c.frame)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		// An announcement costs the peer a few bytes and must not cost us more
+		// than a message's worth.
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*session.MaxMessage {
+			t.Errorf("%s: %d bytes were allocated", name, grown)
+		}
+	}
+}
+
+// lie runs a receiver that follows the protocol up to the count and then says
+// what it likes; everything is framed and sealed properly.
+func lie(count func(int64) int64, matches func([]int32)) sessiontest.Party {
+	return func(ctx context.Context, s *session.Session) error {
+		ys := number(10, 30)
+		r, err := begin(ctx, s, false, items(ys), len(ys), Params{})
+		if err != nil {
+			return err
+		}
+		tags, err := r.exchangePoints(ctx)
+		if err != nil {
+			return err
+		}
+		index := newIndex(r.peerRows, tags.at)
+		for j := range r.peerRows {
+			index.add(j)
+		}
+		matched := make([]int32, r.peerRows)
+		n, err := r.recvTags(ctx, func(place int, tag []byte) (bool, error) {
+			j, ok := index.find(tag)
+			if ok {
+				matched[j] = int32(place) + 1
+			}
+			return ok, nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := r.recvCheck(ctx); err != nil {
+			return err
+		}
+		n = count(n)
+		if err := r.sendCount(ctx, n); err != nil {
+			return err
+		}
+		if _, err := r.recvSeed(ctx); err != nil {
+			return err
+		}
+		matches(matched)
+		if err := r.sendMatches(ctx, matched); err != nil {
+			return err
+		}
+		if err := r.sendDone(ctx, n); err != nil {
+			return err
+		}
+		return r.recvDone(ctx, n)
+	}
+}
+
+func TestLyingReceiver(t *testing.T) {
+	same := func(n int64) int64 { return n }
+	honest := func([]int32) {}
+	for name, c := range map[string]struct {
+		peer    sessiontest.Party
+		minimum int64
+		want    error // of the sender
+	}{
+		"tells the truth":        {lie(same, honest), 10, nil},
+		"counts too few":         {lie(func(n int64) int64 { return n - 1 }, honest), 0, ErrDisagree},
+		"counts too many":        {lie(func(n int64) int64 { return n + 1 }, honest), 0, ErrDisagree},
+		"counts beyond the sets": {lie(func(int64) int64 { return 21 }, honest), 0, ErrMessage},
+		"is below our minimum":   {lie(same, honest), 11, job.ErrMinIntersection},
+		"adds a match":           {lie(same, func(m []int32) { m[slices.Index(m, 0)] = 1 }), 0, ErrDisagree},
+		"loses a match":          {lie(same, func(m []int32) { clear(m[:slices.IndexFunc(m, func(v int32) bool { return v != 0 })+1]) }), 0, ErrDisagree},
+	} {
+		var got error
+		var rows []int32
+		sessiontest.Net{}.Run(t,
+			keepGoing(&got, func(ctx context.Context, s *session.Session) error {
+				m, err := Send(ctx, s, items(number(0, 20)), 20, Params{MinIntersection: c.minimum})
+				rows = m.Rows
+				return err
+			}),
+			keepGoing(new(error), c.peer))
+		if !errors.Is(got, c.want) || (c.want != nil && rows != nil) {
+			t.Errorf("a receiver that %s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A sender that returns one tag twice, or one item's point twice, is found.
+func TestLyingSender(t *testing.T) {
+	twice := func(k kind, size func(body int) int) sessiontest.Change {
+		return func(i int, p []byte) [][]byte {
+			if i > 0 && kind(p[0]) == k {
+				n := size(len(p) - 2)
+				for at := 2 + n; at < len(p); at += n {
+					copy(p[at:at+n], p[2:2+n])
+				}
+			}
+			return [][]byte{p}
+		}
+	}
+	for name, change := range map[string]sessiontest.Change{
+		"points": twice(kindPoints, func(int) int { return curve25519.Size }),
+		"tags":   twice(kindTags, func(body int) int { return body / 20 }),
+	} {
+		xs := number(0, 20)
+		if err := sessiontest.Cause(align(t, tampering("p0", change), xs, xs, Params{}).out); !errors.Is(err, ErrDisagree) {
+			t.Errorf("%s repeated: %v", name, err)
+		}
+	}
+}
