@@ -358,6 +358,23 @@ func TestSeenThatFailsIsNoRefusal(t *testing.T) {
 	}
 }
 
+// TestRosterIsHeldToItsLife: a roster that was fresh when it was verified is
+// not so for ever.
+func TestRosterIsHeldToItsLife(t *testing.T) {
+	w := newWorld(t)
+	w.status.Expires, w.statuses[0].Expires, w.statuses[1].Expires = stamp(time.Hour), stamp(time.Hour), stamp(time.Hour)
+	ev := w.sign()
+	r, err := VerifyRoster(ev.roster, w.platform.Public(), nil, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := VerifyGrant(ev.grant, ev.status, ev.statuses, r, nil, testNow.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = VerifyGrant(ev.grant, ev.status, ev.statuses, r, nil, testNow.Add(4*time.Minute))
+	wantRule(t, err, RuleRosterStale, false)
+}
+
 func TestClockSkew(t *testing.T) {
 	w := newWorld(t)
 	w.request.Limits.ValidFrom = stamp(time.Minute)
@@ -423,9 +440,12 @@ func TestInvertedCodeTable(t *testing.T) {
 			c.Meaning = "none"
 		}
 	}
-	w.roster.CodeTable = renamed
-	_, err = w.verify(w.sign(), nil, testNow)
-	wantRule(t, err, RuleCodeTable, false)
+	for _, name := range []string{renamed.Name, field.Name()} {
+		renamed.Name = name
+		w.roster.CodeTable = renamed
+		_, err = w.verify(w.sign(), nil, testNow)
+		wantRule(t, err, RuleCodeTable, false)
+	}
 	// The right table, with the code for "conditional": granted.
 	w = newWorld(t)
 	w.roster.CodeTable = field.Message()

@@ -33,12 +33,16 @@ func readRequest(v *catalogv1.RequestView, r *Roster) (*Request, error) {
 		return nil, err
 	}
 	q := &Request{
-		Request:  m,
-		Digest:   suite.Digest(v.Request.Payload),
-		State:    v.State,
-		Reason:   clipTo(v.Reason, maxLong),
-		GrantID:  clip(v.GrantId),
-		Awaiting: v.Awaiting,
+		Request: m,
+		Digest:  suite.Digest(v.Request.Payload),
+		State:   v.State,
+		Reason:  clipTo(v.Reason, maxLong),
+		GrantID: clip(v.GrantId),
+	}
+	for _, id := range v.Awaiting {
+		if ValidPartyID(id) && len(q.Awaiting) < maxUses {
+			q.Awaiting = append(q.Awaiting, id)
+		}
 	}
 	for _, s := range v.Decisions {
 		if d, err := VerifyDecision(s, r, m.Id, q.Digest); err == nil {

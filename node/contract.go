@@ -220,8 +220,8 @@ func (n *Node) openProposal(roster *catalog.Roster, from string, signed *signv1.
 	now := n.now()
 	created, expires := c.GetCreated().AsTime(), c.GetExpires().AsTime()
 	switch {
-	case c.GetCreated() == nil || c.GetExpires() == nil || expires.Before(created) || expires.Sub(created) > 10*time.Minute:
-		return nil, n.refuse("contract_dates", "a proposal needs a creation time and ends within ten minutes of it")
+	case c.GetCreated() == nil || c.GetExpires() == nil || expires.Before(created) || expires.Sub(created) > 2*proposalLife:
+		return nil, n.refuse("contract_dates", "a proposal needs a creation time and ends within %s of it", 2*proposalLife)
 	case created.After(now.Add(clockSkew)):
 		return nil, n.refuse("contract_dates", "the proposal is dated in the future: compare the clocks with `yinqiao node doctor`")
 	case expires.Before(now):

@@ -78,14 +78,18 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 	n.active[c.GetSession()], n.byJob[c.GetJob()] = a, a
 	n.mu.Unlock()
 
-	admitted, err := n.claim(ctx, c, person)
+	entered := false
+	defer func() { // also where a job kind panics over a peer's parameters
+		if !entered {
+			n.forget(c)
+			a.cancel(errEnded)
+			close(a.ended)
+		}
+	}()
+	admitted, err := n.claim(ctx, c)
 	if err != nil {
-		n.forget(c)
-		a.cancel(err)
-		close(a.ended)
 		return nil, err
 	}
-	a.admitted = admitted
 	a.update(func() {
 		a.rec = record{
 			Job: c.GetJob(), Session: c.GetSession(), Kind: c.GetKind(), GrantID: c.GetGrantId(),
@@ -99,18 +103,21 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 		}
 	})
 	if err := n.save(&a.rec); err != nil {
-		err = errors.Join(err, n.store.Release(runCounter(admitted.grant), c.GetSession()))
-		n.forget(c)
-		a.cancel(err)
-		close(a.ended)
-		return nil, err
+		return nil, errors.Join(err, n.store.Release(runCounter(admitted.grant), c.GetSession()))
 	}
+	n.mu.Lock() // from here on find shows it to peers and operators
+	a.admitted = admitted
+	if c.GetInitiator() == n.cfg.Party {
+		a.finisher = newFinisher(c)
+	}
+	n.mu.Unlock()
+	entered = true
 	n.metrics.JobState("", string(Proposed))
 	return a, nil
 }
 
 // claim remembers the session ID for ever and admits the contract.
-func (n *Node) claim(ctx context.Context, c *contract, _ string) (*admitted, error) {
+func (n *Node) claim(ctx context.Context, c *contract) (*admitted, error) {
 	if err := n.store.Once(ctx, sessionKey(c.GetSession())); err != nil {
 		return nil, n.refuseSecurity("replay", "the session has been used before: every attempt needs a new one")
 	}
@@ -127,10 +134,16 @@ func (n *Node) forget(c *contract) {
 	delete(n.byJob, c.GetJob())
 }
 
-func (n *Node) find(session string) *active {
+// find returns the admitted job that runs under a session, or nil.
+func (n *Node) find(session string) *active { return n.shown(n.active, session) }
+
+// findJob is find by the job's ID.
+func (n *Node) findJob(id string) *active { return n.shown(n.byJob, id) }
+
+func (n *Node) shown(in map[string]*active, key string) *active {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a := n.active[session]
+	a := in[key]
 	if a == nil || a.admitted == nil {
 		return nil
 	}
@@ -159,7 +172,6 @@ func (n *Node) Submit(ctx context.Context, person string, req *nodev1.SubmitJobR
 		n.note(r, "", c.GetJob(), g.ID())
 		return "", r
 	}
-	a.finisher = newFinisher(c)
 	signed, err := n.gather(ctx, a)
 	if err != nil {
 		n.withdraw(a, err)

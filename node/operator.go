@@ -17,6 +17,7 @@ import (
 	"github.com/yinqiao/yinqiao/node/dataset"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
+	"github.com/yinqiao/yinqiao/table"
 )
 
 // This file is what an authenticated operator can ask of a node. The person's
@@ -56,6 +57,11 @@ func (n *Node) RegisterEntry(ctx context.Context, req *nodev1.RegisterEntryReque
 	return &nodev1.RegisterEntryReply{Code: registered.Code(), Version: registered.Version(), Digest: registered.Digest()}, nil
 }
 
+// maxShownFaults is how many faults of a dataset one message names.
+const maxShownFaults = 10
+
+// checkDataset reads the whole dataset once and holds it to the entry, so that
+// a fault shows when it is registered and not in the middle of a job.
 func (n *Node) checkDataset(ctx context.Context, e *catalogv1.Entry, name string) error {
 	i := slices.IndexFunc(n.cfg.Datasets, func(d dataset.Dataset) bool { return d.Name == name })
 	if i < 0 {
@@ -64,6 +70,18 @@ func (n *Node) checkDataset(ctx context.Context, e *catalogv1.Entry, name string
 	src, err := dataset.Open(ctx, n.cfg.Datasets[i])
 	if err != nil {
 		return invalid("%v", err)
+	}
+	if rep, err := src.Check(ctx, table.RuleID, maxShownFaults); err != nil {
+		return invalid("%v", err)
+	} else if len(rep.Faults) > 0 {
+		var lines []string
+		for _, f := range rep.Faults {
+			lines = append(lines, f.Error())
+		}
+		if rep.More {
+			lines = append(lines, "and more")
+		}
+		return invalid("dataset %s cannot be used: %s", name, strings.Join(lines, "; "))
 	}
 	schema := src.Schema()
 	var missing []string
@@ -192,10 +210,8 @@ const watchEvery = 200 * time.Millisecond
 
 // WatchJob sends the job's view now and after changes, until it has ended.
 func (n *Node) WatchJob(ctx context.Context, req *nodev1.WatchJobRequest, send func(*nodev1.JobView) error) error {
-	n.mu.Lock()
-	a := n.byJob[req.GetJob()]
-	n.mu.Unlock()
-	for a != nil && a.admitted != nil {
+	a := n.findJob(req.GetJob())
+	for a != nil {
 		v, changed := a.view()
 		if State(v.GetState()).Final() {
 			break
@@ -244,10 +260,8 @@ func (n *Node) ListJobs(context.Context, *nodev1.ListJobsRequest) (*nodev1.ListJ
 
 // CancelJob ends a job that has not ended.
 func (n *Node) CancelJob(ctx context.Context, req *nodev1.CancelJobRequest) (*nodev1.CancelJobReply, error) {
-	n.mu.Lock()
-	a := n.byJob[req.GetJob()]
-	n.mu.Unlock()
-	if a == nil || a.admitted == nil {
+	a := n.findJob(req.GetJob())
+	if a == nil {
 		r, err := n.load(req.GetJob())
 		if err != nil {
 			return nil, err

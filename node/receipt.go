@@ -27,6 +27,8 @@ const (
 	// signWait is how long a finished receipt waits for a signature before the
 	// party is named absent.
 	signWait = 15 * time.Second
+	// coSignTries is how often a party asks for a receipt it has signed.
+	coSignTries = 4
 )
 
 // finisher is the initiator's side of making one receipt: it collects every
@@ -186,7 +188,7 @@ func (n *Node) joinReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 			return nil, err
 		}
 		sig := n.key.Sign(n.cfg.Party, suite.ContextReceipt, payload)
-		reply, err := n.peers.CoSign(ctx, c.GetInitiator(), &peerv1.CoSignRequest{Session: c.GetSession(), Signature: sig})
+		reply, err := n.coSign(ctx, c, sig)
 		if err != nil {
 			return nil, n.receiptError(c, err)
 		}
@@ -202,6 +204,25 @@ func (n *Node) joinReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 			return receipt, nil
 		}
 		payload = receipt.GetPayload() // a party became absent meanwhile
+	}
+}
+
+// coSign hands in a signature. An answer that was lost is asked for again: the
+// initiator keeps the complete receipt.
+func (n *Node) coSign(ctx context.Context, c *contract, sig *signv1.Signature) (*peerv1.CoSignReply, error) {
+	for try := 1; ; try++ {
+		reply, err := n.peers.CoSign(ctx, c.GetInitiator(), &peerv1.CoSignRequest{Session: c.GetSession(), Signature: sig})
+		var refused *peer.RefusedError
+		if err == nil || errors.As(err, &refused) || try == coSignTries {
+			return reply, err
+		}
+		pause := time.NewTimer(time.Duration(try) * time.Second)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 
@@ -304,6 +325,12 @@ func (h *handler) Finish(ctx context.Context, from string, req *peerv1.FinishReq
 func (h *handler) CoSign(ctx context.Context, from string, req *peerv1.CoSignRequest) (*peerv1.CoSignReply, error) {
 	n := (*Node)(h)
 	a := n.find(req.GetSession())
+	if a == nil && plainID(req.GetSession()) {
+		// The job has ended here; a party whose answer was lost gets it again.
+		if s, err := n.keptReceipt(req.GetSession()); err == nil && s != nil && suite.Find(s, from) != nil {
+			return &peerv1.CoSignReply{Receipt: s}, nil
+		}
+	}
 	if a == nil || a.finisher == nil || a.contract.participant(from) == nil {
 		return nil, peer.Refuse("unknown_session")
 	}

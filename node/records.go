@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/yinqiao/yinqiao/internal/store"
 	"github.com/yinqiao/yinqiao/internal/suite"
 	auditv1 "github.com/yinqiao/yinqiao/proto/yinqiao/audit/v1"
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
@@ -217,6 +218,22 @@ func (n *Node) knows(jobID string) bool {
 	return err == nil
 }
 
+// keptReceipt is the complete receipt of a session, nil where there is none.
+func (n *Node) keptReceipt(session string) (*signv1.Signed, error) {
+	raw, err := n.store.Get(receiptKey(session))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &signv1.Signed{}
+	if err := proto.Unmarshal(raw, s); err != nil {
+		return nil, fmt.Errorf("node: kept receipt: %w", err)
+	}
+	return s, nil
+}
+
 // recoverJobs accounts for what a crash interrupted: a job that was running
 // has failed, one that was only proposed gives its use back, and one whose
 // receipt is in the log is released.
@@ -229,12 +246,16 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 		if r.State.Final() {
 			continue
 		}
+		receipt, err := n.keptReceipt(r.Session)
+		if err != nil {
+			return err
+		}
 		switch {
-		case r.Staged:
-			if err := n.publish(r.Job); err != nil {
-				n.log.Warn("output was released before", slog.String("job", r.Job))
+		case receipt != nil:
+			r.Staged, r.State = true, Done
+			if err := n.settle(ctx, r, receipt); err != nil {
+				return err
 			}
-			r.State = Done
 		case r.State == Proposed:
 			if err := n.store.Release(r.Counter, r.Session); err != nil {
 				return err

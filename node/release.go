@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/yinqiao/yinqiao/internal/audit"
@@ -53,9 +54,31 @@ func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	if err != nil {
 		return err
 	}
-	// From here on nothing takes the receipt back: the log has it first.
-	keep := context.WithoutCancel(ctx)
-	ref, err := n.audit.Append(keep, &auditv1.Leaf{Kind: &auditv1.Leaf_Receipt{Receipt: receipt}})
+	// From here on nothing takes the receipt back: it is kept first, so that a
+	// crash at any later point ends in a released output, and the log has it
+	// before the output opens.
+	raw, err := proto.Marshal(receipt)
+	if err != nil {
+		return fmt.Errorf("node: receipt: %w", err)
+	}
+	if err := n.store.Put(receiptKey(c.GetSession()), raw); err != nil {
+		return fmt.Errorf("node: receipt not kept, so the output stays closed: %w", err)
+	}
+	var rec record
+	a.update(func() { a.rec.Staged, rec = true, a.rec })
+	if err := n.settle(context.WithoutCancel(ctx), &rec, receipt); err != nil {
+		return err
+	}
+	a.update(func() { a.rec = rec })
+	return nil
+}
+
+func receiptKey(session string) string { return "receipt/" + session }
+
+// settle logs a complete receipt, notes it in the job's record, and publishes
+// the staged output. It may be repeated after a crash.
+func (n *Node) settle(ctx context.Context, rec *record, receipt *signv1.Signed) error {
+	ref, err := n.audit.Append(ctx, &auditv1.Leaf{Kind: &auditv1.Leaf_Receipt{Receipt: receipt}})
 	if err != nil {
 		return fmt.Errorf("node: receipt not logged, so the output stays closed: %w", err)
 	}
@@ -63,22 +86,18 @@ func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	if err != nil {
 		return err
 	}
-	var saveErr error
-	a.update(func() {
-		a.rec.ReceiptDigest, a.rec.ReceiptIndex, a.rec.Staged = ref.Digest, ref.Index, true
-		a.rec.Counts = out.result.Counts
-		a.rec.Rows = make([]int64, len(a.rec.Parties))
-		for _, p := range r.GetParties() {
-			if i := slices.Index(a.rec.Parties, p.GetParty()); i >= 0 {
-				a.rec.Rows[i] = p.GetRows()
-			}
+	rec.ReceiptDigest, rec.ReceiptIndex = ref.Digest, ref.Index
+	rec.Counts = r.GetCounts()
+	rec.Rows = make([]int64, len(rec.Parties))
+	for _, p := range r.GetParties() {
+		if i := slices.Index(rec.Parties, p.GetParty()); i >= 0 {
+			rec.Rows[i] = p.GetRows()
 		}
-		saveErr = n.save(&a.rec)
-	})
-	if saveErr != nil {
-		return saveErr
 	}
-	return n.publish(c.GetJob())
+	if err := n.save(rec); err != nil {
+		return err
+	}
+	return n.publish(rec.Job)
 }
 
 // gate evaluates the grant before release and keeps from this party what it
@@ -172,8 +191,12 @@ func writeFile(path string, write func(*os.File) error) error {
 	return nil
 }
 
-// publish makes a staged result readable, atomically.
+// publish makes a staged result readable, atomically. What is published
+// already stays as it is.
 func (n *Node) publish(id string) error {
+	if _, err := os.Stat(n.published(id)); err == nil {
+		return nil
+	}
 	if err := os.Rename(n.staging(id), n.published(id)); err != nil {
 		return fmt.Errorf("node: release: %w", err)
 	}

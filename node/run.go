@@ -137,26 +137,11 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	if err := n.resolver.Status(ctx, c.GetGrantId()); err != nil {
 		return nil, n.asRefusal(err)
 	}
-	var sources []table.Source
 	commit, err := audit.NewCommitter(nil, "input")
 	if err != nil {
 		return nil, err
 	}
-	for _, in := range c.participant(n.cfg.Party).GetInputs() {
-		src, err := n.openInput(ctx, in.GetEntry(), in.GetItems())
-		if err != nil {
-			return nil, fail("dataset", "%v", err)
-		}
-		a.progress("read input", 0, 0)
-		digest, err := dataset.Digest(ctx, src)
-		if err != nil {
-			return nil, fail("dataset", "%v", err)
-		}
-		if _, err := commit.Write(digest); err != nil {
-			return nil, err
-		}
-		sources = append(sources, src)
-	}
+	// The link comes first: its heartbeats run while the inputs are read.
 	link, err := n.peers.OpenSession(ctx, peer.SessionConfig{
 		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Digest: c.digest,
 		Lost: func(id session.PartyID, err error) { a.cancel(fail("peer_gone", "lost %s: %v", id, err)) },
@@ -164,7 +149,7 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	if err != nil {
 		return nil, n.runError(err)
 	}
-	out, err := n.converse(ctx, a, link, meter, sources)
+	out, err := n.converse(ctx, a, link, meter, commit)
 	if err != nil {
 		link.Abort(err)
 	}
@@ -181,19 +166,45 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	return out, nil
 }
 
-// converse runs the definition over an open link.
-func (n *Node) converse(ctx context.Context, a *active, link *peer.Link, meter *session.Meter, sources []table.Source) (*output, error) {
+// converse commits to the inputs and runs the definition over an open link.
+func (n *Node) converse(ctx context.Context, a *active, link *peer.Link, meter *session.Meter, commit *audit.Committer) (*output, error) {
 	c := a.contract
 	s, err := session.New(ctx, session.Config{
 		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Open: link.Opener(),
 		Log: n.log.With(slog.String("job", c.GetJob())), Meter: meter, Progress: a.progress,
 	})
 	if err != nil {
-		return nil, n.runError(err)
+		return nil, err
+	}
+	sources, err := n.readInputs(ctx, a, commit)
+	if err != nil {
+		return nil, err
 	}
 	out := &output{started: a.rec.Started}
 	out.result, err = n.guarded(ctx, a, job.Env{Spec: a.spec, Session: s, Inputs: sources, Once: &onceStore{n, c.GetSession()}})
 	return out, err
+}
+
+// readInputs opens this party's inputs and writes their digests to commit. A
+// dataset that changes afterwards fails when the protocol reads it.
+func (n *Node) readInputs(ctx context.Context, a *active, commit *audit.Committer) ([]table.Source, error) {
+	var sources []table.Source
+	for _, in := range a.contract.participant(n.cfg.Party).GetInputs() {
+		src, err := n.openInput(ctx, in.GetEntry(), in.GetItems())
+		if err != nil {
+			return nil, fail("dataset", "%v", err)
+		}
+		a.progress("read input", 0, 0)
+		digest, err := dataset.Digest(ctx, src)
+		if err != nil {
+			return nil, fail("dataset", "%v", err)
+		}
+		if _, err := fmt.Fprintf(commit, "%s %d %x\n", in.GetEntry(), in.GetVersion(), digest); err != nil {
+			return nil, err
+		}
+		sources = append(sources, src)
+	}
+	return sources, nil
 }
 
 // guarded runs the definition and turns a panic into a failure: a fault in one

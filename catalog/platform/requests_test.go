@@ -172,6 +172,12 @@ func TestEveryProviderApprovesItsOwn(t *testing.T) {
 	if !slices.Equal(q.Awaiting, []string{tax, social, bank}) {
 		t.Errorf("awaiting %v: the requester decides on its own entries too", q.Awaiting)
 	}
+	// The first approval stands; its person cannot be changed later.
+	for _, person := range []string{"wang.wei", "someone.else"} {
+		if q, err = x.Decide(r.ctx, catalog.Decision{RequestID: "R-1", Approve: true, Person: person}); err != nil || q.Decisions[0].Person != "wang.wei" {
+			t.Fatalf("%+v %v", q, err)
+		}
+	}
 	// All at once: exactly one grant comes out.
 	var wg sync.WaitGroup
 	for _, c := range []*catalog.Client{b, x, s, b, x, s} {

@@ -23,7 +23,7 @@ const (
 	maxConnections = 2048
 	maxStreams     = 64 // calls at once on one connection
 	handshakeTime  = 10 * time.Second
-	idleTime       = 15 * time.Minute
+	idleTime       = 5 * time.Minute
 	drainTime      = 5 * time.Second
 )
 

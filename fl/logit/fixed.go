@@ -27,11 +27,13 @@ const (
 	maxWhite = 1 << 7
 
 	// Masks of values that must not wrap are drawn below a power of two, plus
-	// an offset that keeps the sum positive. A residual is below 2^31, a
-	// gradient below 2^62: what the masks leave visible is a statistical
-	// distance of 2^-57 a residual and 2^-40 a gradient at worst.
-	residualMask, residualOffset = 88, 40
-	gradMask, gradOffset         = 102, 64
+	// an offset that keeps the sum positive. What a mask leaves visible of a
+	// value v is a statistical distance of |v|/2^mask. Σ|v| over a run is, for
+	// residuals, at most rows·iterations·2^25 (weights have mean 1), so 2^-45
+	// for 21,000 rows; a gradient is below 2^gradLimit at the largest inputs
+	// allowed, and all of a run together below 2^52 for 21,000 rows: 2^-51.
+	residualMask, residualOffset = 89, 40
+	gradMask, gradOffset         = 103, 64
 	gradLimit                    = 62
 )
 

@@ -68,6 +68,7 @@ func Definition() job.Definition {
 			return err
 		},
 		Run:   run,
+		Clear: inTheClear,
 		Bench: bench,
 	}
 }
@@ -478,5 +479,5 @@ func compareCounts(ctx context.Context, s *session.Session, counts map[string]in
 
 // assumptions are those of the alignment and of the encryption.
 func assumptions() []string {
-	return []string{"ddh.curve25519", "prg.aes256", "rlwe.n8192", "rom.sha512", "semi-honest"}
+	return []string{"ddh.curve25519", "prg.aes256", "rlwe", "rom.aes256", "rom.sha512", "semi-honest"}
 }

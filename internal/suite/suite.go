@@ -50,8 +50,17 @@ var (
 
 // Key signs for one party. It holds the private key and never prints it.
 type Key struct {
-	private ed25519.PrivateKey
+	private *hidden
 }
+
+// hidden keeps the key two pointers away from a struct that holds a Key in an
+// unexported field: there fmt asks for no method, and for a verb that does not
+// fit it follows one pointer and prints what it finds.
+type hidden struct{ key *ed25519.PrivateKey }
+
+func keep(priv ed25519.PrivateKey) *Key { return &Key{&hidden{&priv}} }
+
+func (k *Key) key() ed25519.PrivateKey { return *k.private.key }
 
 // GenerateKey makes a key of suite std.
 func GenerateKey(rand io.Reader) (*Key, error) {
@@ -59,7 +68,7 @@ func GenerateKey(rand io.Reader) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("suite: %w", err)
 	}
-	return &Key{priv}, nil
+	return keep(priv), nil
 }
 
 // NewKey makes a key from its 32-byte seed.
@@ -67,20 +76,20 @@ func NewKey(seed []byte) (*Key, error) {
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("suite: a key seed has %d bytes, got %d", ed25519.SeedSize, len(seed))
 	}
-	return &Key{ed25519.NewKeyFromSeed(seed)}, nil
+	return keep(ed25519.NewKeyFromSeed(seed)), nil
 }
 
 // Seed returns what NewKey takes, for storing.
-func (k *Key) Seed() []byte { return k.private.Seed() }
+func (k *Key) Seed() []byte { return k.key().Seed() }
 
 // Suite returns the key's suite.
 func (k *Key) Suite() string { return Std }
 
 // Public returns the public key as rosters list it: 32 bytes.
-func (k *Key) Public() []byte { return append([]byte(nil), k.private.Public().(ed25519.PublicKey)...) }
+func (k *Key) Public() []byte { return append([]byte(nil), k.key().Public().(ed25519.PublicKey)...) }
 
 // Signer returns the key for TLS certificates.
-func (k *Key) Signer() crypto.Signer { return k.private }
+func (k *Key) Signer() crypto.Signer { return k.key() }
 
 // String keeps the key out of logs.
 func (*Key) String() string { return "[key]" }
@@ -105,7 +114,7 @@ func (k *Key) Sign(signer, context string, payload []byte) *signv1.Signature {
 		Signer:    signer,
 		Suite:     Std,
 		PublicKey: k.Public(),
-		Value:     ed25519.Sign(k.private, message(context, payload)),
+		Value:     ed25519.Sign(k.key(), message(context, payload)),
 	}
 }
 

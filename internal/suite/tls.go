@@ -32,11 +32,11 @@ func (k *Key) Certificate(name string) (tls.Certificate, error) {
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, k.private.Public(), k.private)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.key().Public(), k.key())
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("suite: certificate: %w", err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.private}, nil
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.key()}, nil
 }
 
 // PeerKey returns the public key of the connection's leaf certificate, after

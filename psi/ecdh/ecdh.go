@@ -138,8 +138,8 @@ func (p Params) fields(sender, receiver session.PartyID) []session.Field {
 // key is also that of row Rows[k] of the other party's Match.
 type Match struct{ Rows []int32 }
 
-// Send runs the sender's role on n items, which must be distinct. It holds
-// about 75 bytes a row.
+// Send runs the sender's role on n items, which must be distinct; each is valid
+// until the next is asked for. It holds about 50 bytes a row.
 func Send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p Params) (Match, error) {
 	r, err := begin(ctx, s, true, items, n, p)
 	if err != nil {
@@ -192,8 +192,8 @@ func Send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int
 	return Match{Rows: rows}, nil
 }
 
-// Receive runs the receiver's role on n items, which must be distinct. It
-// holds about 75 bytes a row.
+// Receive runs the receiver's role on n items, which must be distinct; each is
+// valid until the next is asked for. It holds about 50 bytes a row.
 func Receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p Params) (Match, error) {
 	r, err := begin(ctx, s, false, items, n, p)
 	if err != nil {

@@ -50,8 +50,8 @@ func decode(spec job.Spec) (Params, table.KeyRule, error) {
 //
 // Each party has one input with at least one key column. Its Result has its
 // own granted columns of the common rows, keys first, as table "intersection"
-// (row k is the same subject at both), and their number as the count of the
-// same name.
+// (row k is the same subject at both), and their number as the count
+// job.CountCommon.
 func Definition() job.Definition {
 	d := job.Definition{
 		Name:            Name,
@@ -61,6 +61,7 @@ func Definition() job.Definition {
 		Assumptions:     []string{"ddh.curve25519", "prg.aes256", "rom.sha512", "semi-honest"},
 		Reveals:         reveals,
 		Run:             runJob,
+		Clear:           inTheClear,
 		Bench:           bench,
 	}
 	d.Validate = func(spec job.Spec) error {
@@ -78,7 +79,8 @@ func Definition() job.Definition {
 
 func reveals(spec job.Spec) []job.Disclosure {
 	ds := []job.Disclosure{
-		{Field: fieldIntersection, What: "which of its own rows the other party has as well, in a common order, and how many"},
+		{Field: fieldIntersection, What: "which of its own rows the other party has as well, in a common order"},
+		{Field: job.CountCommon, What: "how many rows both have"},
 		{Field: fieldRows, What: "how many rows the other party has put in"},
 		{To: Receiver, Field: fieldCount, What: "how many rows are common, even if they are fewer than the minimum"},
 	}
@@ -122,7 +124,7 @@ func runJob(ctx context.Context, env job.Env) (job.Result, error) {
 	}
 	return job.Result{
 		Tables: map[string]*table.Table{fieldIntersection: common},
-		Counts: map[string]int64{fieldIntersection: int64(len(m.Rows))},
+		Counts: map[string]int64{job.CountCommon: int64(len(m.Rows))},
 		Rows:   n,
 	}, nil
 }
@@ -146,6 +148,33 @@ func take(ctx context.Context, src table.Source, m Match) (*table.Table, error) 
 		rows[k] = int(i)
 	}
 	return table.Take(ctx, ordered, rows)
+}
+
+// inTheClear counts the common rows of two tables in one place.
+func inTheClear(ctx context.Context, spec job.Spec, sources map[session.PartyID][]table.Source) (map[string]any, error) {
+	_, rule, err := decode(spec)
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[string]int)
+	for _, p := range spec.Parties {
+		for _, src := range sources[p.Party] {
+			keys, err := table.Keys(ctx, src, rule)
+			if err != nil {
+				return nil, err
+			}
+			for k := range keys.All() {
+				held[string(k)]++
+			}
+		}
+	}
+	var common int64
+	for _, n := range held {
+		if n == len(spec.Parties) {
+			common++
+		}
+	}
+	return map[string]any{job.CountCommon: common}, nil
 }
 
 // bench makes two tables of n rows, half of them common.

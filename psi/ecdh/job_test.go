@@ -89,7 +89,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	results, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts["intersection"] != 2 || r.Rows != 3 || r.Tables["intersection"].Rows() != 2 {
+		if r.Counts[job.CountCommon] != 2 || r.Rows != 3 || r.Tables["intersection"].Rows() != 2 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 		var names []string
@@ -235,7 +235,7 @@ func runBench(t testing.TB, n int64) (b job.Bench, bytes int64) {
 	results, out := runJobs(t, sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}, b.Spec,
 		[2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
 	sessiontest.NoErrors(t, out)
-	if got, want := results[0].Counts["intersection"], n-n/2; got != want {
+	if got, want := results[0].Counts[job.CountCommon], n-n/2; got != want {
 		t.Fatalf("%d common rows, want %d", got, want)
 	}
 	return b, out[0].Traffic.Sent + out[0].Traffic.Received

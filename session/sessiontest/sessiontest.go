@@ -177,7 +177,7 @@ func Cause(outcomes []Outcome) error {
 	for _, o := range outcomes {
 		switch {
 		case o.Err == nil:
-		case errors.Is(o.Err, ErrPeerFailed), errors.Is(o.Err, io.EOF), errors.Is(o.Err, io.ErrUnexpectedEOF):
+		case errors.Is(o.Err, ErrPeerFailed), errors.Is(o.Err, context.Canceled), errors.Is(o.Err, io.EOF), errors.Is(o.Err, io.ErrUnexpectedEOF):
 			other = o.Err
 		default:
 			return o.Err
