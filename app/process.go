@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -125,7 +126,31 @@ func (r *scenarioRun) stop() error {
 			<-p.done
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.noteUsage())...)
+}
+
+// processUsage is what one process of a scenario cost, from its start to its end.
+type processUsage struct {
+	CPUSeconds   float64 `json:"cpu_seconds"`
+	PeakRSSBytes int64   `json:"peak_rss_bytes"`
+}
+
+// noteUsage leaves usage.json in the scenario's folder.
+func (r *scenarioRun) noteUsage() error {
+	all := map[string]processUsage{}
+	for _, p := range r.procs {
+		st := p.cmd.ProcessState
+		u := processUsage{CPUSeconds: (st.UserTime() + st.SystemTime()).Seconds()}
+		if ru, ok := st.SysUsage().(*syscall.Rusage); ok {
+			u.PeakRSSBytes = ru.Maxrss << 10
+		}
+		all[p.name] = u
+	}
+	b, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.dir, "usage.json"), append(b, '\n'), 0o600)
 }
 
 // freePorts returns n loopback addresses nobody listens on.

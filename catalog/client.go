@@ -202,6 +202,14 @@ func (c *Client) Roster(ctx context.Context) (*Roster, error) {
 	if r != nil && age >= 0 && age < c.cfg.RosterAge {
 		return r, nil
 	}
+	return c.freshRoster(ctx)
+}
+
+// freshRoster asks for the roster. What others signed is verified by one that
+// was asked for afterwards, lest somebody who has just enrolled look like a
+// stranger.
+func (c *Client) freshRoster(ctx context.Context) (*Roster, error) {
+	var r *Roster
 	err := settled(func() error {
 		a, err := call(ctx, c, c.platform.GetRoster, &catalogv1.GetRosterRequest{})
 		if err != nil {
@@ -316,7 +324,7 @@ func (c *Client) list(ctx context.Context, code string, version int64) ([]*Entry
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.Roster(ctx)
+	r, err := c.freshRoster(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func readRequest(v *catalogv1.RequestView, r *Roster) (*Request, error) {
 }
 
 func (c *Client) readRequest(ctx context.Context, v *catalogv1.RequestView, id string) (*Request, error) {
-	r, err := c.Roster(ctx)
+	r, err := c.freshRoster(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (c *Client) ListRequests(ctx context.Context) ([]*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.Roster(ctx)
+	r, err := c.freshRoster(ctx)
 	if err != nil {
 		return nil, err
 	}

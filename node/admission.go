@@ -20,11 +20,12 @@ type admitted struct {
 	grant    *catalog.Grant
 	def      job.Definition
 	spec     job.Spec
+	reveals  []job.Disclosure
 	usesLeft int64
 }
 
 // admit is this node's own decision on a contract, whoever proposes it: the
-// grant, the columns within it, the node's policy, and one use reserved.
+// grant, the columns within it, and the node's policy. takeUse comes after it.
 func (n *Node) admit(ctx context.Context, c *contract) (*admitted, error) {
 	if err := n.store.Healthy(); err != nil {
 		return nil, n.refuseLocal("disk", "%v", err)
@@ -53,15 +54,21 @@ func (n *Node) admit(ctx context.Context, c *contract) (*admitted, error) {
 	if err := n.ownInputs(ctx, c); err != nil {
 		return nil, err
 	}
-	limit := g.Limits().MaxRuns
-	used, err := n.store.Reserve(runCounter(g), c.GetSession(), limit)
+	return &admitted{contract: c, grant: g, def: def, spec: spec, reveals: def.Reveals(spec)}, nil
+}
+
+// takeUse reserves one of the grant's runs.
+func (n *Node) takeUse(a *admitted) error {
+	limit := a.grant.Limits().MaxRuns
+	used, err := n.store.Reserve(runCounter(a.grant), a.contract.GetSession(), limit)
 	if errors.Is(err, store.ErrExhausted) {
-		return nil, n.refuse("max_runs", "the grant allows %d runs and all are used (grant %s): file a new request", limit, g.ID())
+		return n.refuse("max_runs", "the grant allows %d runs and all are used (grant %s): file a new request", limit, a.grant.ID())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("node: reserve a use: %w", err)
+		return fmt.Errorf("node: reserve a use: %w", err)
 	}
-	return &admitted{contract: c, grant: g, def: def, spec: spec, usesLeft: limit - used}, nil
+	a.usesLeft = limit - used
+	return nil
 }
 
 // runCounter counts a grant's runs. The digest makes sure that no other

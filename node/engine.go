@@ -30,6 +30,7 @@ type active struct {
 	done    int64
 	total   int64
 	started bool
+	sealed  bool          // the receipt is being signed
 	changed chan struct{} // closed and replaced at every change
 	ended   chan struct{}
 }
@@ -40,6 +41,13 @@ func (a *active) update(f func()) {
 	f()
 	close(a.changed)
 	a.changed = make(chan struct{})
+}
+
+// seal notes that this party has signed, or is about to sign, the receipt.
+func (a *active) seal() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sealed = true
 }
 
 func (a *active) progress(stage string, done, total int64) {
@@ -76,6 +84,7 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 		return nil, n.refuseSecurity("replay", "the session is known already")
 	}
 	n.active[c.GetSession()], n.byJob[c.GetJob()] = a, a
+	n.wg.Add(1) // until forget
 	n.mu.Unlock()
 
 	entered := false
@@ -116,15 +125,20 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 	return a, nil
 }
 
-// claim remembers the session ID for ever and admits the contract.
+// claim admits the contract, remembers its IDs for ever, and takes one use. A
+// contract that is refused leaves nothing in the store.
 func (n *Node) claim(ctx context.Context, c *contract) (*admitted, error) {
+	a, err := n.admit(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	if err := n.store.Once(ctx, sessionKey(c.GetSession())); err != nil {
 		return nil, n.refuseSecurity("replay", "the session has been used before: every attempt needs a new one")
 	}
 	if err := n.store.Once(ctx, "jobid/"+c.GetJob()); err != nil {
 		return nil, n.refuseSecurity("replay", "the job ID has been used before")
 	}
-	return n.admit(ctx, c)
+	return a, n.takeUse(a)
 }
 
 func (n *Node) forget(c *contract) {
@@ -132,6 +146,7 @@ func (n *Node) forget(c *contract) {
 	defer n.mu.Unlock()
 	delete(n.active, c.GetSession())
 	delete(n.byJob, c.GetJob())
+	n.wg.Done()
 }
 
 // find returns the admitted job that runs under a session, or nil.
@@ -173,6 +188,9 @@ func (n *Node) Submit(ctx context.Context, person string, req *nodev1.SubmitJobR
 		return "", r
 	}
 	signed, err := n.gather(ctx, a)
+	if cause := context.Cause(a.ctx); cause != nil {
+		err = n.notStarted(cause)
+	}
 	if err != nil {
 		n.withdraw(a, err)
 		return "", err
@@ -181,11 +199,19 @@ func (n *Node) Submit(ctx context.Context, person string, req *nodev1.SubmitJobR
 	return c.GetJob(), nil
 }
 
+// notStarted is the refusal of a job that was ended while it was proposed.
+func (n *Node) notStarted(cause error) *Refusal {
+	_, class, reason := n.classify(cause)
+	return n.refuse(class, "%s", reason)
+}
+
 // gather asks every other party for its signature and tells all to start.
 func (n *Node) gather(ctx context.Context, a *active) (*signv1.Signed, error) {
 	c := a.contract
 	ctx, cancel := context.WithDeadline(ctx, c.GetExpires().AsTime())
 	defer cancel()
+	stop := context.AfterFunc(a.ctx, cancel) // cancelled here, or withdrawn by a party
+	defer stop()
 	roster, err := n.refreshRoster(ctx)
 	if err != nil {
 		return nil, n.asRefusal(err)
@@ -294,8 +320,14 @@ func (n *Node) end(ctx context.Context, a *active, state State, class, reason st
 	if rec.Job == "" {
 		return
 	}
-	if state == Failed || state == Cancelled {
+	if rec.owesRecord() {
 		n.leaveRecord(ctx, &rec)
+		a.update(func() {
+			a.rec.Recorded = true
+			if err := n.save(&a.rec); err != nil {
+				n.log.Error("job record not written", slog.String("job", rec.Job), slog.Any("error", err))
+			}
+		})
 	}
 	n.metrics.JobState(string(from), string(state))
 	n.log.Info("job ended", slog.String("job", rec.Job), slog.String("state", string(state)), slog.String("class", class))
@@ -346,9 +378,13 @@ func (n *Node) propose(ctx context.Context, from string, signed *signv1.Signed) 
 		case <-timer.C:
 			n.dropProposal(a, "expired", "the initiator did not start the job in time")
 		case <-a.ctx.Done():
-			n.dropProposal(a, "shutdown", "the node was stopped")
+			_, class, reason := n.classify(context.Cause(a.ctx))
+			n.dropProposal(a, class, reason)
 		}
 	})
+	if ctx.Err() != nil { // the initiator has left, and its word to withdraw came too early
+		n.dropProposal(a, "withdrawn", from+" withdrew the job")
+	}
 	return c, nil
 }
 
@@ -415,7 +451,18 @@ func (h *handler) Abort(_ context.Context, from string, req *peerv1.AbortRequest
 		return &peerv1.AbortReply{}, nil
 	}
 	class := clip(req.GetClass(), 32)
-	n.dropProposal(a, "withdrawn", from+" withdrew the job ("+class+")")
+	a.mu.Lock()
+	sealed := a.sealed
+	a.mu.Unlock()
+	if sealed && from != a.contract.GetInitiator() {
+		// It has computed its part and will be named absent: the others still
+		// complete the receipt, which some of them may have signed already.
+		n.log.Warn("party left while the receipt was signed", slog.String("job", a.contract.GetJob()), slog.String("peer", from), slog.String("class", class))
+		return &peerv1.AbortReply{}, nil
+	}
+	if a.finisher == nil {
+		n.dropProposal(a, "withdrawn", from+" withdrew the job ("+class+")")
+	}
 	a.cancel(fail("peer_aborted", "%s ended the job (%s)", from, class))
 	return &peerv1.AbortReply{}, nil
 }

@@ -52,6 +52,13 @@ type record struct {
 	ReceiptDigest               []byte
 	ReceiptIndex                uint64
 	Staged                      bool
+	Recorded                    bool // of a failed run: its record is in the log and kept for the others
+}
+
+// owesRecord reports whether the run ended without a receipt and its record
+// has not been left yet.
+func (r *record) owesRecord() bool {
+	return (r.State == Failed || r.State == Cancelled) && !r.Recorded
 }
 
 func jobKey(id string) string          { return "job/" + id }

@@ -87,6 +87,7 @@ type Node struct {
 
 	peers  *peer.Peers
 	roster atomic.Pointer[catalog.Roster]
+	events eventGate
 	asked  atomic.Int64 // when an unknown party last made the node ask for the roster
 
 	mu      sync.Mutex
@@ -180,11 +181,19 @@ func (n *Node) Run(ctx context.Context, lis net.Listener) error {
 	n.mu.Lock()
 	n.peers = peers
 	n.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { n.cancel(context.Cause(ctx)) })
-	defer stop()
 	n.wg.Go(func() { n.keepRoster(n.ctx) })
-	err = peers.Serve(n.ctx)
-	n.shutdown()
+	// Jobs end first, so that the other parties still hear why.
+	serve, quiet := context.WithCancel(context.WithoutCancel(ctx))
+	defer quiet()
+	stop := context.AfterFunc(ctx, func() {
+		n.cancel(errStopped)
+		n.shutdown()
+		quiet()
+	})
+	defer stop()
+	err = peers.Serve(serve)
+	n.cancel(errStopped)
+	n.shutdown() // what a last call had begun
 	return err
 }
 
@@ -195,12 +204,14 @@ func (n *Node) transport() *peer.Peers {
 	return n.peers
 }
 
+var errStopped = fail("shutdown", "the node was stopped")
+
 // shutdown ends every running job with its reason and waits for all of them.
 func (n *Node) shutdown() {
 	n.mu.Lock()
 	n.closing = true
 	for _, a := range n.active {
-		a.cancel(fail("shutdown", "the node was stopped"))
+		a.cancel(errStopped)
 	}
 	n.mu.Unlock()
 	n.wg.Wait()
@@ -208,7 +219,7 @@ func (n *Node) shutdown() {
 
 // Close waits for running jobs to end and closes the store and the log.
 func (n *Node) Close() error {
-	n.cancel(fail("shutdown", "the node was stopped"))
+	n.cancel(errStopped)
 	n.shutdown()
 	return n.closeAll()
 }

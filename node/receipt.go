@@ -145,6 +145,7 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 			f.fail(err)
 			return nil, err
 		}
+		a.seal()
 		f.update(func() {
 			f.payload = payload
 			f.sigs = map[string]*signv1.Signature{n.cfg.Party: n.key.Sign(n.cfg.Party, suite.ContextReceipt, payload)}
@@ -187,6 +188,7 @@ func (n *Node) joinReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 		if err := n.checkReceipt(c, own, payload); err != nil {
 			return nil, err
 		}
+		a.seal()
 		sig := n.key.Sign(n.cfg.Party, suite.ContextReceipt, payload)
 		reply, err := n.coSign(ctx, c, sig)
 		if err != nil {

@@ -3,13 +3,12 @@ package node
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -40,9 +39,13 @@ func (n *Node) note(r *Refusal, peer, jobID, grantID string) {
 	if r.Security {
 		category = "security"
 	}
+	skipped, ok := n.events.pass(peer, n.now())
+	if !ok {
+		return
+	}
 	e := &auditv1.Event{
 		Party: n.cfg.Party, Category: category, Rule: r.RuleCode, Peer: clip(peer, 64),
-		Job: clip(jobID, 64), GrantId: clip(grantID, 64), At: timestamppb.New(n.now()), Detail: clip(r.Text, 512),
+		Job: clip(jobID, 64), GrantId: clip(grantID, 64), At: timestamppb.New(n.now()), Detail: withSkipped(clip(r.Text, 512), skipped),
 	}
 	n.log.Warn("refused", slog.String("by", r.By), slog.String("rule", r.RuleCode), slog.String("category", category),
 		slog.String("peer", clip(peer, 64)), slog.String("job", clip(jobID, 64)))
@@ -140,7 +143,10 @@ func (n *Node) exchangeRecords(ctx context.Context, party string) {
 	if len(reply.GetRecords()) == 0 {
 		return
 	}
-	n.takeRecords(ctx, party, reply.GetRecords())
+	if err := n.takeRecords(ctx, party, reply.GetRecords()); err != nil {
+		n.log.Error("records of a peer not taken", slog.String("peer", party), slog.Any("error", err))
+		return
+	}
 	taken := &peerv1.RecordsRequest{}
 	for _, s := range reply.GetRecords() {
 		taken.Taken = append(taken.Taken, suite.Digest(s.GetPayload()))
@@ -155,7 +161,9 @@ func (n *Node) exchangeRecords(ctx context.Context, party string) {
 // repeated, and the log holds each record once.
 func (h *handler) Records(ctx context.Context, from string, req *peerv1.RecordsRequest) (*peerv1.RecordsReply, error) {
 	n := (*Node)(h)
-	n.takeRecords(ctx, from, req.GetRecords())
+	if err := n.takeRecords(ctx, from, req.GetRecords()); err != nil {
+		return nil, err // the peer keeps them for the next meeting
+	}
 	mine, keys, err := n.owed(from)
 	if err != nil {
 		return nil, err
@@ -173,18 +181,19 @@ func (h *handler) Records(ctx context.Context, from string, req *peerv1.RecordsR
 	return &peerv1.RecordsReply{Records: mine}, nil
 }
 
-// takeRecords logs a peer's own records of runs that this node took part in.
-func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.Signed) {
+// takeRecords logs a peer's own records of runs that this node took part in,
+// one a session. It fails where the peer should give them again.
+func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.Signed) error {
 	if len(records) == 0 {
-		return
+		return nil
 	}
 	roster, err := n.refreshRoster(ctx)
 	if err != nil {
-		return
+		return err
 	}
 	p, ok := roster.Party(from)
 	if !ok {
-		return
+		return fmt.Errorf("node: %s is not on the roster", from)
 	}
 	for i, s := range records {
 		if i == maxRecords {
@@ -196,26 +205,31 @@ func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.S
 			n.note(n.refuseSecurity("record_signature", "a record of a failed run does not verify"), from, "", "")
 			continue
 		}
-		// Only runs that this node knows, each once.
-		if !n.knows(rec.GetJob()) {
+		if !n.took(rec.GetJob(), rec.GetSession(), from) {
 			continue
 		}
-		key := "taken/" + from + "/" + rec.GetSession() + "/" + hex.EncodeToString(suite.Digest(s.GetPayload()))[:16]
-		if err := n.store.Once(ctx, key); err != nil {
+		key := "taken/" + from + "/" + rec.GetSession()
+		if _, err := n.store.Get(key); err == nil {
 			continue
 		}
+		// The log first: the same bytes again get the same place in it.
 		if _, err := n.audit.Append(ctx, &auditv1.Leaf{Kind: &auditv1.Leaf_Record{Record: s}}); err != nil {
-			n.log.Error("peer's record not logged", slog.Any("error", err))
+			return err
+		}
+		if err := n.store.Put(key, suite.Digest(s.GetPayload())); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-func (n *Node) knows(jobID string) bool {
-	if strings.ContainsRune(jobID, '/') {
+// took reports whether this node and party took part in a session of a job.
+func (n *Node) took(jobID, session, party string) bool {
+	if !plainID(jobID) || len(jobID) > 64 {
 		return false
 	}
-	_, err := n.load(jobID)
-	return err == nil
+	r, err := n.load(jobID)
+	return err == nil && r.Session == session && slices.Contains(r.Parties, party)
 }
 
 // keptReceipt is the complete receipt of a session, nil where there is none.
@@ -244,6 +258,9 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 	}
 	for _, r := range rs {
 		if r.State.Final() {
+			if err := n.recoverRecord(ctx, r); err != nil {
+				return err
+			}
 			continue
 		}
 		receipt, err := n.keptReceipt(r.Session)
@@ -253,7 +270,9 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 		switch {
 		case receipt != nil:
 			r.Staged, r.State = true, Done
-			if err := n.settle(ctx, r, receipt); err != nil {
+			if err := n.settle(ctx, r, receipt); errors.Is(err, fs.ErrNotExist) {
+				n.log.Error("the output of a finished job is gone", slog.String("job", r.Job))
+			} else if err != nil {
 				return err
 			}
 		case r.State == Proposed:
@@ -274,10 +293,21 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 		if err := n.save(r); err != nil {
 			return err
 		}
-		if r.State == Failed {
-			n.leaveRecord(ctx, r)
+		if err := n.recoverRecord(ctx, r); err != nil {
+			return err
 		}
 		n.log.Warn("job interrupted by a stop", slog.String("job", r.Job), slog.String("state", string(r.State)))
 	}
 	return nil
+}
+
+// recoverRecord leaves the record of a failed run where a crash came between
+// the job's end and its record.
+func (n *Node) recoverRecord(ctx context.Context, r *record) error {
+	if !r.owesRecord() {
+		return nil
+	}
+	n.leaveRecord(ctx, r)
+	r.Recorded = true
+	return n.save(r)
 }

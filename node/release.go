@@ -107,7 +107,7 @@ func (n *Node) gate(ctx context.Context, a *active, res *job.Result) error {
 		return n.asRefusal(err)
 	}
 	revealed := map[string]bool{}
-	for _, d := range a.def.Reveals(a.spec) {
+	for _, d := range a.reveals {
 		if d.To == "" || string(d.To) == a.rec.Role {
 			revealed[d.Field] = true
 		}

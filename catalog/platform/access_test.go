@@ -148,6 +148,31 @@ func TestInviteFaults(t *testing.T) {
 	wantRule(t, err, catalog.RuleInvite)
 }
 
+// TestNewcomerIsNoStranger: a cached roster does not make one of a party that
+// has just enrolled.
+func TestNewcomerIsNoStranger(t *testing.T) {
+	r := newRig(t, Config{AutoAccept: true})
+	r.enrol(bank)
+	b := r.clientWith(catalog.ClientConfig{Party: bank, Key: r.keys[bank], RosterAge: time.Hour})
+	was, err := b.Roster(r.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.enrol(tax)
+	if _, err := r.client(tax).RegisterEntry(r.ctx, testEntry(taxCode, "1")); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := b.Roster(r.ctx); err != nil || now != was {
+		t.Fatalf("the roster is not the cached one: %v", err)
+	}
+	if _, err := b.Entry(r.ctx, taxCode, 0); err != nil {
+		t.Error(err)
+	}
+	if now, err := b.Roster(r.ctx); err != nil || len(now.Parties()) != 2 {
+		t.Errorf("the newer roster was not kept: %v", err)
+	}
+}
+
 func TestVisibility(t *testing.T) {
 	r, b, x, _ := line(t, Config{AutoAccept: true})
 	r.enrol("zs-other")

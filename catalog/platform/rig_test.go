@@ -146,7 +146,10 @@ func (r *rig) clientWith(cfg catalog.ClientConfig) *catalog.Client {
 	if cfg.PlatformKey == nil {
 		cfg.PlatformKey = r.s.PublicKey()
 	}
-	cfg.Now, cfg.RosterAge = r.now, time.Nanosecond
+	cfg.Now = r.now
+	if cfg.RosterAge == 0 {
+		cfg.RosterAge = time.Nanosecond
+	}
 	c, err := catalog.NewClient(cfg)
 	if err != nil {
 		r.t.Fatal(err)

@@ -30,11 +30,12 @@ const (
 	stepBits     = 17
 	minTolerance = 1e-4
 
-	// The square of a step's length is below 2^46 units: a gradient's rows
-	// have Σ x² ≤ n in each of two parties' columns and residuals are at most
-	// 1.1 with weights of mean 1 and at most 16, so each party's part of a
-	// step is at most 5·1.1·4, with momentum 1/(1-3/8) of it. Its mask leaves
-	// a statistical distance of 2^-40.
+	// The square of a step's length is below 2^46 units with the default step,
+	// and below 2^50 with any that Validate lets through: a gradient's rows
+	// have Σ x² ≤ n in each party's columns and residuals a root mean square of
+	// at most 1.1·4, so each party's part of a step is at most step·4.4, times
+	// 1/(1-momentum). That leaves a statistical distance of 2^-40 (2^-36) at
+	// worst; real steps, 1.6 at most on default_credit, leave 2^-50.
 	stepMask    = 86
 	compareBits = 87 // compareBits² ≤ he.Degree
 

@@ -304,12 +304,12 @@ func runLabel(ctx context.Context, s *session.Session, pl plan, in inputs, train
 	}}
 	var auc, ks Metric
 	if p.Baseline && checkLabels(yHeld) == nil {
-		alone, err := fitRows(fit, y, p.L2, weights)
-		if err != nil {
-			return fail(err)
-		}
-		if auc.Alone, ks.Alone, err = measure(dot(held, append(alone.Weights, alone.Intercept)), yHeld); err != nil {
-			return fail(err)
+		// Columns without an optimum of their own have no baseline; that is no
+		// reason to throw the joint model away.
+		if alone, err := fitRows(fit, y, p.L2, weights); err == nil {
+			if auc.Alone, ks.Alone, err = measure(dot(held, append(alone.Weights, alone.Intercept)), yHeld); err != nil {
+				return fail(err)
+			}
 		}
 	}
 	if p.Evaluation == EvaluateScores {

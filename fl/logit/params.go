@@ -39,8 +39,9 @@ type Params struct {
 	// log-odds of a typical row. 0 runs all iterations.
 	Tolerance float64 `json:"tolerance"`
 	// Step and Momentum are those of gradient descent in whitened
-	// coordinates. Momentum is a multiple of 1/8. Descent is stable for any
-	// rows of equal weight while Step is below 4·(1 + Momentum).
+	// coordinates. Momentum is a multiple of 1/8 up to 6/8. Descent is stable
+	// for any rows of equal weight while Step is below 4·(1 + Momentum), and
+	// more is refused.
 	Step     float64 `json:"step"`
 	Momentum float64 `json:"momentum"`
 	// Split says which common rows train.
@@ -129,8 +130,8 @@ func (p Params) Validate() error {
 	check(p.Terms >= 1 && p.Terms <= maxTerms, "terms", fmt.Sprintf("want 1 to %d", maxTerms))
 	check(p.MaxIterations >= 1 && p.MaxIterations <= maxIterations, "max_iterations", fmt.Sprintf("want 1 to %d", maxIterations))
 	check(p.Tolerance == 0 || in(p.Tolerance, minTolerance, 1), "tolerance", fmt.Sprintf("want 0 for none, or a number from %g to 1", minTolerance))
-	check(in(p.Step, 0.01, 16), "step", "want a number from 0.01 to 16")
-	check(in(p.Momentum, 0, 0.875) && p.Momentum*8 == math.Trunc(p.Momentum*8), "momentum", "want a multiple of 1/8 from 0 to 7/8")
+	check(in(p.Momentum, 0, 0.75) && p.Momentum*8 == math.Trunc(p.Momentum*8), "momentum", "want a multiple of 1/8 from 0 to 6/8")
+	check(in(p.Step, 0.01, 4*(1+p.Momentum)), "step", "want a number from 0.01 to 4·(1 + momentum), beyond which descent diverges")
 	errs = append(errs, p.Split.faults()...)
 	check(p.Evaluation == EvaluateNone || p.Evaluation == EvaluateScores, "evaluation", `want "none" or "scores"`)
 	check(p.Evaluation != EvaluateScores || p.Split.Rule != SplitNone, "evaluation", `scores need held-out rows: choose a split rule other than "none"`)

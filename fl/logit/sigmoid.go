@@ -23,7 +23,41 @@ import (
 // Everything happens modulo two primes; the label holder joins them by the
 // Chinese remainder theorem, and no value wraps their product of 90 bits.
 
-// angles writes round(scale·sin(jθ)) and round(scale·cos(jθ)) for the rows of
+// Layout. A block has the rows of one polynomial's slots, and a ciphertext
+// holds as many sines and cosines of all of them as fit: one for a full block,
+// 20 for one of 400 rows. Products are added slot by slot over the ciphertexts
+// of a block, and the label holder adds up the slots of a row.
+type slotLayout struct {
+	from, to int // rows
+	factors  int // sines and cosines: two per term
+	fit      int // factors per ciphertext
+}
+
+func newSlotLayout(rows, block, terms int) slotLayout {
+	l := slotLayout{from: block * he.Degree, factors: 2 * terms}
+	l.to = min(rows, l.from+he.Degree)
+	l.fit = min(l.factors, he.Degree/(l.to-l.from))
+	return l
+}
+
+// ciphertexts is how many a block takes under each prime.
+func (l slotLayout) ciphertexts() int { return (l.factors + l.fit - 1) / l.fit }
+
+// index numbers the requests of a round.
+func (l slotLayout) index(ciphertext, prime int) int {
+	return 2*(l.from/he.Degree*l.factors+ciphertext) + prime
+}
+
+// slots lays the factors of one ciphertext out.
+func (l slotLayout) slots(factors [][]int64, ciphertext int) []int64 {
+	var v []int64
+	for m := ciphertext * l.fit; m < min((ciphertext+1)*l.fit, l.factors); m++ {
+		v = append(v, factors[m]...)
+	}
+	return v
+}
+
+// angles returns round(scale·sin(jθ)) and round(scale·cos(jθ)) for the rows of
 // one block, θ being the angles of score shares.
 func angles(z []uint64, j int, scale func(i int) float64) (sin, cos []int64) {
 	sin, cos = make([]int64, len(z)), make([]int64, len(z))
@@ -37,46 +71,42 @@ func angles(z []uint64, j int, scale func(i int) float64) (sin, cos []int64) {
 	return sin, cos
 }
 
-// slotRows returns the rows of a block of the sigmoid.
-func slotRows(rows, block int) (from, to int) {
-	return block * he.Degree, min(rows, (block+1)*he.Degree)
-}
-
 // residuals at the label holder: ask, and take the label off.
 func (l *labelHolder) residuals(ctx context.Context, round int) error {
-	terms := l.terms
-	scale := func(i int) float64 { return l.weight(i) * (1 << trigBits) }
 	return duplex(ctx, func(ctx context.Context) error {
 		for block := range slotBlocks(l.rows) {
-			from, to := slotRows(l.rows, block)
-			for j := 1; j <= terms; j++ {
-				sin, cos := angles(l.z[from:to], j, func(i int) float64 { return scale(from + i) })
-				err := inOrder(ctx, 4, func(m int) ([]byte, error) { // sine, cosine; two primes each
-					st, err := l.stream()
-					if err != nil {
-						return nil, err
-					}
-					c, err := l.sines[m%2].SlotsToCoeffs([][]int64{sin, cos}[m/2])
-					if err != nil {
-						return nil, err
-					}
-					req, err := l.sineKeys[m%2].Encrypt(st, c)
-					if err != nil {
-						return nil, err
-					}
-					return req.Marshal(), nil
-				}, func(m int, b []byte) error {
-					return l.send(ctx, msgSineRequest, round, sineIndex(block, terms, j, m), b)
-				})
+			lay := newSlotLayout(l.rows, block, l.terms)
+			var factors [][]int64
+			for j := 1; j <= l.terms; j++ {
+				sin, cos := angles(l.z[lay.from:lay.to], j, func(i int) float64 { return l.weight(lay.from+i) * (1 << trigBits) })
+				factors = append(factors, sin, cos)
+			}
+			err := inOrder(ctx, 2*lay.ciphertexts(), func(m int) ([]byte, error) {
+				st, err := l.stream()
 				if err != nil {
-					return err
+					return nil, err
 				}
+				c, err := l.sines[m%2].SlotsToCoeffs(lay.slots(factors, m/2))
+				if err != nil {
+					return nil, err
+				}
+				req, err := l.sineKeys[m%2].Encrypt(st, c)
+				if err != nil {
+					return nil, err
+				}
+				return req.Marshal(), nil
+			}, func(m int, b []byte) error {
+				return l.send(ctx, msgSineRequest, round, lay.index(m/2, m%2), b)
+			})
+			if err != nil {
+				return err
 			}
 		}
 		return nil
 	}, func(ctx context.Context) error {
 		pos := allPositions()
 		for block := range slotBlocks(l.rows) {
+			lay := newSlotLayout(l.rows, block, l.terms)
 			var slots [2][]uint64
 			for k := range slots {
 				w, err := l.recvResponse(ctx, l.sines[k], l.sineKeys[k], msgSineResponse, round, 2*block+k, pos)
@@ -87,88 +117,91 @@ func (l *labelHolder) residuals(ctx context.Context, round int) error {
 					return err
 				}
 			}
-			from, to := slotRows(l.rows, block)
-			for i := from; i < to; i++ {
-				v := l.crt.join(slots[0][i-from], slots[1][i-from])
-				l.r[i] = v.Add(share.FromInt64(l.offset(i))).Mask(gradMod)
+			n := lay.to - lay.from
+			for i := range n {
+				r := share.FromInt64(l.offset(lay.from + i))
+				for at := i; at < n*lay.fit; at += n {
+					r = r.Add(l.crt.join(slots[0][at], slots[1][at]))
+				}
+				l.r[lay.from+i] = r.Mask(gradMod)
 			}
 		}
 		return nil
 	})
 }
 
-// sineIndex numbers the requests of a round.
-func sineIndex(block, terms, j, m int) int { return ((block*terms)+j-1)*4 + m }
-
 // offset is the residual's constant part: the row's weight times 1/2 - label.
 func (l *labelHolder) offset(i int) int64 {
 	return int64(math.Round(l.weight(i) * (0.5 - l.y[i]) * (1 << residualBits)))
 }
 
-// residuals at the feature holder: answer, and keep the negated mask.
+// residuals at the feature holder: answer, and keep the negated masks.
 func (f *featureHolder) residuals(ctx context.Context, round int) error {
-	terms := len(f.series)
 	for block := range slotBlocks(f.rows) {
-		from, to := slotRows(f.rows, block)
+		lay := newSlotLayout(f.rows, block, len(f.series))
+		var factors [][]int64
+		for j, a := range f.series {
+			sin, cos := angles(f.z[lay.from:lay.to], j+1, func(int) float64 { return a * (1 << coefBits) })
+			factors = append(factors, cos, sin) // for the peer's sine, then its cosine
+		}
 		acc := [2]*he.Accumulator{f.sines[0].NewAccumulator(), f.sines[1].NewAccumulator()}
-		for j := 1; j <= terms; j++ {
-			amplitude := f.series[j-1] * (1 << coefBits)
-			sin, cos := angles(f.z[from:to], j, func(int) float64 { return amplitude })
-			for h, factor := range [][]int64{cos, sin} { // for the peer's sine, then its cosine
-				var frames [2][]byte
-				for k := range frames {
-					var err error
-					if frames[k], err = f.recv(ctx, msgSineRequest, round, sineIndex(block, terms, j, 2*h+k)); err != nil {
-						return err
-					}
-				}
-				var g errgroup.Group
-				for k := range frames {
-					g.Go(func() error {
-						req, err := f.sines[k].UnmarshalRequest(frames[k])
-						if err != nil {
-							return badPayload(msgSineRequest, round, sineIndex(block, terms, j, 2*h+k), err)
-						}
-						ct, err := f.sines[k].Expand(req)
-						if err != nil {
-							return err
-						}
-						x, err := f.sines[k].EncodePlainSlots(factor)
-						if err != nil {
-							return err
-						}
-						return acc[k].MulAdd(ct, x)
-					})
-				}
-				if err := g.Wait(); err != nil {
+		for c := range lay.ciphertexts() {
+			mine := lay.slots(factors, c)
+			var frames [2][]byte
+			for k := range frames {
+				var err error
+				if frames[k], err = f.recv(ctx, msgSineRequest, round, lay.index(c, k)); err != nil {
 					return err
 				}
 			}
+			var g errgroup.Group
+			for k := range frames {
+				g.Go(func() error {
+					req, err := f.sines[k].UnmarshalRequest(frames[k])
+					if err != nil {
+						return badPayload(msgSineRequest, round, lay.index(c, k), err)
+					}
+					ct, err := f.sines[k].Expand(req)
+					if err != nil {
+						return err
+					}
+					x, err := f.sines[k].EncodePlainSlots(mine)
+					if err != nil {
+						return err
+					}
+					return acc[k].MulAdd(ct, x)
+				})
+			}
+			if err := g.Wait(); err != nil {
+				return err
+			}
 		}
-		if err := f.answerResiduals(ctx, round, block, acc); err != nil {
+		if err := f.answerResiduals(ctx, round, block, lay, acc); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *featureHolder) answerResiduals(ctx context.Context, round, block int, acc [2]*he.Accumulator) error {
+func (f *featureHolder) answerResiduals(ctx context.Context, round, block int, lay slotLayout, acc [2]*he.Accumulator) error {
 	st, err := f.stream()
 	if err != nil {
 		return err
 	}
-	from, to := slotRows(f.rows, block)
 	var masks [2][]int64
 	for k := range masks {
 		masks[k] = make([]int64, he.Degree)
 	}
-	for i := range he.Degree { // slots without a row are masked like the others
+	n := lay.to - lay.from
+	clear(f.r[lay.from:lay.to])
+	for at := range he.Degree { // slots without a row are masked like the others
 		rho := st.Word(residualMask).Add(share.FromUint64(1).Lsh(residualOffset))
 		for k := range masks {
-			masks[k][i] = int64(bits.Rem64(rho.Hi, rho.Lo, f.sines[k].Modulus()))
+			masks[k][at] = int64(bits.Rem64(rho.Hi, rho.Lo, f.sines[k].Modulus()))
 		}
-		if from+i < to {
-			f.r[from+i] = rho.Neg().Mask(gradMod)
+		if at < n*lay.fit {
+			i := lay.from + at%n
+			f.r[i] = f.r[i].Sub(rho).Mask(gradMod)
 		}
 	}
 	return inOrder(ctx, 2, func(k int) ([]byte, error) {

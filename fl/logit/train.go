@@ -102,6 +102,8 @@ func (p *party) tries(train func(a attempt) (m model, fits bool, err error)) (mo
 		if err != nil {
 			return model{}, err
 		}
+		p.session.Log().Debug("regression trained", "rows", p.rows, "columns", p.columns, "peer_columns", p.peer,
+			"iterations", m.iterations, "converged", m.converged, "attempt", a.number, "fits", fits)
 		if fits {
 			m.attempt = a
 			return m, nil

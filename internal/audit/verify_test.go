@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,6 +77,29 @@ func TestFlippedBytesOfFullTilesAreNamed(t *testing.T) {
 	fillLog(t, l, 260)
 	closeLog(t, l)
 	flipAll(t, dir, func(size int) int { return size/7 + 1 })
+}
+
+// An auditor may look at a log while the node writes to it.
+func TestVerifyWhileRunning(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 6 {
+			if _, err := l.Append(context.Background(), eventLeaf(i)); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for seen := uint64(0); seen < 6; {
+		r := verify(t, dir)
+		if !r.OK() || r.Size < seen {
+			t.Fatalf("after %d entries: %+v", seen, r)
+		}
+		seen = r.Size
+	}
+	<-done
 }
 
 // Which entry was changed is named, and whether entry or tile was.

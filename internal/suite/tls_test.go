@@ -15,13 +15,25 @@ import (
 	"time"
 )
 
-// handshake connects the two over a pipe, and lets one byte pass each way: in
+// handshake connects the two over loopback, and lets one byte pass each way: in
 // TLS 1.3 a client learns only then that the server refused it.
 func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	a, b := net.Pipe()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, c := tls.Server(a, server), tls.Client(b, client)
 	done := make(chan error, 1)
 	talk := func(conn *tls.Conn) error {
@@ -29,14 +41,12 @@ func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr e
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return err
 		}
-		var one [1]byte
-		sent := make(chan error, 1)
-		go func() {
-			_, err := conn.Write([]byte{1})
-			sent <- err
-		}()
-		_, err := io.ReadFull(conn, one[:])
-		return errors.Join(err, <-sent)
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			return err
+		}
+		_, werr := conn.Write([]byte{1})
+		_, rerr := io.ReadFull(conn, make([]byte, 1))
+		return errors.Join(werr, rerr)
 	}
 	go func() { done <- talk(s) }()
 	clientErr = talk(c)
