@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/yinqiao/yinqiao/app/ui"
 	"github.com/yinqiao/yinqiao/fl"
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/psi"
@@ -86,17 +87,16 @@ func (c *cli) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	text := strings.TrimSuffix(err.Error(), ".")
-	fmt.Fprintf(c.err, "error: %s\n", text)
+	ui.Error(c.err, err)
 	var hint interface{ Hint() string }
-	if errors.As(err, &hint) && hint.Hint() != "" {
-		fmt.Fprintf(c.err, "hint: %s\n", hint.Hint())
+	if errors.As(err, &hint) {
+		ui.Hint(c.err, "%s", hint.Hint())
 	}
 	var u usage
 	var coded interface{ Code() string }
 	switch {
-	case errors.As(err, &u), isCobraUsage(text):
-		fmt.Fprintln(c.err, "hint: `yinqiao help` shows every verb, `yinqiao VERB --help` its flags and an example")
+	case errors.As(err, &u), isCobraUsage(err.Error()):
+		ui.Hint(c.err, "`yinqiao help` shows every verb, `yinqiao VERB --help` its flags and an example")
 		return exitUsage
 	case errors.As(err, &coded) && (coded.Code() == "refused" || coded.Code() == "exhausted"):
 		return exitRefused
@@ -142,6 +142,15 @@ func (c *cli) log() *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
+}
+
+// homeArgs is how the next command names the same folder: " --home DIR", or
+// nothing where DIR is the default.
+func (c *cli) homeArgs(which string) string {
+	if c.home == defaultHome(which) {
+		return ""
+	}
+	return " --home " + c.home
 }
 
 // homeFlag adds --home to a verb.

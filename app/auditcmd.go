@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/yinqiao/yinqiao/app/ui"
 	"github.com/yinqiao/yinqiao/internal/audit"
@@ -22,16 +24,18 @@ import (
 func (c *cli) auditCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "Show the log: receipts, records of failed runs, refusals", Args: cobra.NoArgs,
+		Example: "  yinqiao audit list",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Audit, func(ctx context.Context, op nodev1.OperatorClient) error {
-				t := ui.NewTable("index", "kind", "digest", "what")
+				t := ui.NewTable("index", "at", "kind", "digest", "what")
 				for from := uint64(0); ; {
 					r, err := op.ListAudit(ctx, &nodev1.ListAuditRequest{From: from})
 					if err != nil {
 						return err
 					}
 					for _, l := range r.GetLines() {
-						t.Add(fmt.Sprint(l.GetIndex()), l.GetKind(), hex.EncodeToString(l.GetDigest())[:16], auditLine(l))
+						at, what := auditLine(l)
+						t.Add(fmt.Sprint(l.GetIndex()), at, l.GetKind(), hex.EncodeToString(l.GetDigest())[:16], what)
 					}
 					from += uint64(len(r.GetLines()))
 					if len(r.GetLines()) == 0 || from >= r.GetSize() {
@@ -64,7 +68,7 @@ keys of the other parties come from the node's last roster, or from --party-key.
 				return err
 			}
 			if c.json {
-				b, err := json.Marshal(rep)
+				b, err := json.Marshal(verified{rep.OK(), rep.Size, hex.EncodeToString(rep.Root), rep.Receipts, rep.Records, rep.Events, append([]audit.Fault{}, rep.Faults...)})
 				if err != nil {
 					return err
 				}
@@ -94,6 +98,17 @@ keys of the other parties come from the node's last roster, or from --party-key.
 	cmd := group("audit", "Read the audit log, and verify it offline", list, verify)
 	c.operatorFlags(cmd)
 	return cmd
+}
+
+// verified is what verify prints with --json.
+type verified struct {
+	OK       bool          `json:"ok"`
+	Size     uint64        `json:"size"`
+	Root     string        `json:"root"` // hexadecimal
+	Receipts int           `json:"receipts"`
+	Records  int           `json:"records"`
+	Events   int           `json:"events"`
+	Faults   []audit.Fault `json:"faults"`
 }
 
 // verifyConfig finds the folder and the keys that verify needs.
@@ -151,9 +166,10 @@ func decodeKey(text string) ([]byte, error) {
 	return k, nil
 }
 
-// auditLine says in a line what an entry records.
-func auditLine(l *nodev1.AuditLine) string {
+// auditLine says when and in a line what an entry records.
+func auditLine(l *nodev1.AuditLine) (at, what string) {
 	payload := l.GetSigned().GetPayload()
+	when := func(t *timestamppb.Timestamp) string { return t.AsTime().Local().Format(time.DateTime) }
 	switch l.GetKind() {
 	case "receipt":
 		r := &auditv1.Receipt{}
@@ -162,18 +178,22 @@ func auditLine(l *nodev1.AuditLine) string {
 			for _, p := range r.GetParties() {
 				ps = append(ps, p.GetParty())
 			}
-			return fmt.Sprintf("job %s, %s, grant %s, by %s", r.GetJob(), r.GetKind(), r.GetGrantId(), strings.Join(ps, " and "))
+			return when(r.GetFinished()), fmt.Sprintf("job %s, %s, grant %s, by %s", r.GetJob(), r.GetKind(), r.GetGrantId(), strings.Join(ps, " and "))
 		}
 	case "record":
 		r := &auditv1.Record{}
 		if proto.Unmarshal(payload, r) == nil {
-			return fmt.Sprintf("job %s %s at %s (%s)", r.GetJob(), r.GetState(), r.GetParty(), r.GetClass())
+			return when(r.GetEnded()), fmt.Sprintf("job %s %s at %s (%s)", r.GetJob(), r.GetState(), r.GetParty(), r.GetClass())
 		}
 	case "event":
 		e := &auditv1.Event{}
 		if proto.Unmarshal(payload, e) == nil {
-			return fmt.Sprintf("%s by rule %s, peer %q: %s", e.GetCategory(), e.GetRule(), e.GetPeer(), e.GetDetail())
+			from := ""
+			if e.GetPeer() != "" {
+				from = ", from " + e.GetPeer()
+			}
+			return when(e.GetAt()), fmt.Sprintf("%s by rule %s%s: %s", e.GetCategory(), e.GetRule(), from, e.GetDetail())
 		}
 	}
-	return "does not decode"
+	return "", "does not decode"
 }

@@ -41,7 +41,9 @@ func (c *cli) catalogCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use:   "list [CODE]",
 		Short: "Show the catalog's current entries, or one with its items",
-		Args:  cobra.MaximumNArgs(1),
+		Example: `  yinqiao catalog list
+  yinqiao catalog list 330100020003/000007`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.ListEntries(ctx, &nodev1.ListEntriesRequest{Code: strings.Join(args, "")})
@@ -106,9 +108,10 @@ func (c *cli) requestCommand() *cobra.Command {
 			})
 		},
 	}
-	create.Flags().BoolVar(&draft, "draft", false, "keep it as a draft; `yinqiao request submit ID` submits it")
+	create.Flags().BoolVar(&draft, "draft", false, "keep it as a draft, to be sent by: yinqiao request submit ID")
 	submit := &cobra.Command{
 		Use: "submit ID", Short: "Submit a draft", Args: cobra.ExactArgs(1),
+		Example: "  yinqiao request submit R-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.SubmitRequest(ctx, &nodev1.SubmitRequestRequest{RequestId: args[0]})
@@ -122,6 +125,7 @@ func (c *cli) requestCommand() *cobra.Command {
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "Show the requests this party has a part in", Args: cobra.NoArgs,
+		Example: "  yinqiao request list",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.ListRequests(ctx, &nodev1.ListRequestsRequest{})
@@ -130,7 +134,7 @@ func (c *cli) requestCommand() *cobra.Command {
 				}
 				t := ui.NewTable("request", "state", "grant", "requester", "purpose", "awaiting")
 				for _, q := range r.GetRequests() {
-					t.Add(q.GetRequest().GetId(), requestState(q.GetState()), q.GetGrantId(), q.GetRequest().GetRequester(), q.GetRequest().GetPurpose(), strings.Join(q.GetAwaiting(), ", "))
+					t.Add(q.GetRequest().GetId(), requestState(q.GetState()), q.GetGrantId(), q.GetRequest().GetRequester(), q.GetRequest().GetPurpose(), awaited(q.GetState(), q.GetAwaiting()))
 				}
 				t.Print(c.out)
 				return nil
@@ -139,6 +143,7 @@ func (c *cli) requestCommand() *cobra.Command {
 	}
 	show := &cobra.Command{
 		Use: "show ID", Short: "Show what a request asks for", Args: cobra.ExactArgs(1),
+		Example: "  yinqiao request show R-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.ListRequests(ctx, &nodev1.ListRequestsRequest{RequestId: args[0]})
@@ -152,10 +157,10 @@ func (c *cli) requestCommand() *cobra.Command {
 			})
 		},
 	}
-	decide := func(use, short string, approve bool) *cobra.Command {
+	decide := func(use, short, example string, approve bool) *cobra.Command {
 		var reason string
 		cmd := &cobra.Command{
-			Use: use + " ID", Short: short, Args: cobra.ExactArgs(1),
+			Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), Example: example,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.call(cmd, api.Approve, func(ctx context.Context, op nodev1.OperatorClient) error {
 					r, err := op.DecideRequest(ctx, &nodev1.DecideRequestRequest{RequestId: args[0], Approve: approve, Reason: reason})
@@ -171,7 +176,8 @@ func (c *cli) requestCommand() *cobra.Command {
 		return cmd
 	}
 	cmd := group("request", "File, show, approve and refuse exchange requests", create, submit, list, show,
-		decide("approve", "Sign this provider's approval", true), decide("refuse", "Sign this provider's refusal", false))
+		decide("approve", "Sign this provider's approval", "  yinqiao request approve R-abc", true),
+		decide("refuse", "Sign this provider's refusal; after the grant, it revokes it", `  yinqiao request refuse R-abc --reason "not for this purpose"`, false))
 	c.operatorFlags(cmd)
 	return cmd
 }
@@ -194,6 +200,14 @@ func requestState(s catalogv1.RequestState) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), "REQUEST_STATE_"))
 }
 
+// awaited says whose word a request waits for.
+func awaited(s catalogv1.RequestState, providers []string) string {
+	if s == catalogv1.RequestState_REQUEST_STATE_SUBMITTED {
+		return "the platform"
+	}
+	return strings.Join(providers, ", ")
+}
+
 func (c *cli) showRequest(q *nodev1.RequestSummary) {
 	r := q.GetRequest()
 	fmt.Fprintf(c.out, "request %s: %s\n", r.GetId(), requestState(q.GetState()))
@@ -204,7 +218,7 @@ func (c *cli) showRequest(q *nodev1.RequestSummary) {
 	}
 	line("reason", q.GetReason())
 	line("grant", q.GetGrantId())
-	line("awaiting", strings.Join(q.GetAwaiting(), ", "))
+	line("awaiting", awaited(q.GetState(), q.GetAwaiting()))
 	line("requester", r.GetRequester())
 	line("purpose", r.GetPurpose())
 	line("scene", r.GetScene())

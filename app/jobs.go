@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +57,7 @@ func (c *cli) jobCommand() *cobra.Command {
 
 	watch := &cobra.Command{
 		Use: "watch JOB", Short: "Follow a job until it ends", Args: cobra.ExactArgs(1),
+		Example: "  yinqiao job watch J-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				return c.watch(ctx, op, args[0])
@@ -65,6 +66,7 @@ func (c *cli) jobCommand() *cobra.Command {
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "Show the jobs this node took part in", Args: cobra.NoArgs,
+		Example: "  yinqiao job list",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.ListJobs(ctx, &nodev1.ListJobsRequest{})
@@ -83,6 +85,7 @@ func (c *cli) jobCommand() *cobra.Command {
 	}
 	cancel := &cobra.Command{
 		Use: "cancel JOB", Short: "End a running job at every party", Args: cobra.ExactArgs(1),
+		Example: "  yinqiao job cancel J-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				_, err := op.CancelJob(ctx, &nodev1.CancelJobRequest{Job: args[0]})
@@ -128,6 +131,7 @@ func (c *cli) jobCommand() *cobra.Command {
 	result.Flags().StringVar(&outFile, "out", "", "a new file for the table (default: standard output)")
 	kinds := &cobra.Command{
 		Use: "kinds", Short: "Show the job kinds this node knows", Args: cobra.NoArgs,
+		Example: "  yinqiao job kinds",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := ui.NewTable("kind", "roles", "what it does")
 			for _, name := range c.registry.Names() {
@@ -170,11 +174,15 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 		return err
 	}
 	if c.json {
-		b, err := protojson.Marshal(last)
+		b, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(last)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.out, "%s\n", b)
+		var line bytes.Buffer // protojson varies its spaces on purpose
+		if err := json.Compact(&line, b); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.out, "%s\n", line.Bytes())
 	} else {
 		fmt.Fprintf(c.out, "%s %s after %.1f s\n", last.GetJob(), last.GetState(), last.GetSeconds())
 		if r := last.GetReceipt(); r != nil {
@@ -188,7 +196,11 @@ func jobError(v *nodev1.JobView) error {
 	if v.GetState() == string(node.Done) {
 		return nil
 	}
-	return fmt.Errorf("the job was %s: %s (%s)", v.GetState(), v.GetReason(), v.GetClass())
+	how := v.GetState()
+	if how != string(node.Failed) {
+		how = "was " + how
+	}
+	return fmt.Errorf("job %s %s: %s (class %s)", v.GetJob(), how, v.GetReason(), v.GetClass())
 }
 
 // follow calls each with every view and returns the last.
@@ -229,7 +241,7 @@ func resultValues(ctx context.Context, op nodev1.OperatorClient, id string) (map
 	if err := json.Unmarshal(r.GetValues(), &values); err != nil {
 		return nil, nil, fmt.Errorf("result of %s: %w", id, err)
 	}
-	return values, slices.Clone(r.GetTables()), nil
+	return values, append([]string{}, r.GetTables()...), nil // an empty list, never null
 }
 
 func copyTable(ctx context.Context, op nodev1.OperatorClient, id, name string, w io.Writer) error {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,13 +36,13 @@ func (c *cli) nodeCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(c.out, "%s is enrolled; its home is %s\n", party, c.home)
-			fmt.Fprintf(c.out, "next: describe your tables in %s, then `yinqiao node run`\n", o.home.ConfigFile())
+			fmt.Fprintf(c.out, "next: describe your tables in %s, then `yinqiao node run%s`\n", o.home.ConfigFile(), c.homeArgs("node"))
 			fmt.Fprintf(c.out, "tokens of operator, approver and auditor are in %s: hand each to its person\n", filepath.Join(c.home, "tokens"))
 			return nil
 		},
 	}
 	f := initCmd.Flags()
-	f.StringVar(&o.invite, "invite", "", "the one-time code of `yinqiao platform invite`")
+	f.StringVar(&o.invite, "invite", "", "the one-time code that the platform handed out")
 	f.StringVar(&o.listen, "listen", "0.0.0.0:7443", "where other nodes connect")
 	f.StringVar(&o.advertise, "advertise", "", "host:port that the roster tells them (default: --listen)")
 	f.StringVar(&o.api, "api", "127.0.0.1:7444", "where the operator API listens")
@@ -50,12 +52,14 @@ func (c *cli) nodeCommand() *cobra.Command {
 
 	run := &cobra.Command{
 		Use: "run", Short: "Run the node until it is interrupted", Args: cobra.NoArgs,
+		Example: "  yinqiao node run",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.runNode(cmd.Context(), node.Home{Dir: c.home})
 		},
 	}
 	doctor := &cobra.Command{
 		Use: "doctor", Short: "Check clock, version, certificate, route and catalog, and name the failing side", Args: cobra.NoArgs,
+		Example: "  yinqiao node doctor",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.Doctor(ctx, &nodev1.DoctorRequest{})
@@ -87,6 +91,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 	}
 	info := &cobra.Command{
 		Use: "info", Short: "Show who the running node is", Args: cobra.NoArgs,
+		Example: "  yinqiao node info",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				r, err := op.Info(ctx, &nodev1.InfoRequest{})
@@ -121,20 +126,51 @@ func (o *nodeInit) run(ctx context.Context) (party string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return "", usage{err}
 	}
-	if host, _, _ := net.SplitHostPort(cfg.Advertise); host == "" || host == "0.0.0.0" || host == "::" {
+	if everywhere(cfg.Advertise) {
 		return "", usagef("other nodes cannot connect to %q: name a host they can reach with --advertise host:port", cfg.Advertise)
+	}
+	before, err := os.ReadDir(o.home.Dir)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !isNew {
+		return "", err
 	}
 	key, err := o.home.Create()
 	if err != nil {
 		return "", err
 	}
 	if _, err := catalog.Enrol(ctx, invite, key, cfg.Advertise, o.name); err != nil {
-		return "", errors.Join(err, os.RemoveAll(o.home.Dir))
+		return "", errors.Join(err, undo(o.home.Dir, before, isNew))
 	}
 	if err := o.home.WriteConfig(cfg); err != nil {
 		return "", err
 	}
 	return cfg.Party, firstTokens(o.home)
+}
+
+// everywhere reports whether an address stands for every interface, which
+// nobody can dial.
+func everywhere(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+// undo takes out of dir what was not there before, and nothing else.
+func undo(dir string, before []os.DirEntry, isNew bool) error {
+	if isNew {
+		return os.RemoveAll(dir)
+	}
+	now, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range now {
+		if !slices.ContainsFunc(before, func(b os.DirEntry) bool { return b.Name() == e.Name() }) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // firstTokens makes the three first persons and keeps their tokens for the one
@@ -173,6 +209,7 @@ func (c *cli) personCommand() *cobra.Command {
 	var role string
 	add := &cobra.Command{
 		Use: "add NAME --role operate|approve|audit", Short: "Let a person in, and print the token once", Args: cobra.ExactArgs(1),
+		Example: "  yinqiao node person add zhang.san --role approve",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := api.ParseRole(role)
 			if err != nil {
@@ -194,6 +231,7 @@ func (c *cli) personCommand() *cobra.Command {
 	_ = add.MarkFlagRequired("role")
 	remove := &cobra.Command{
 		Use: "remove NAME", Short: "Shut a person out", Args: cobra.ExactArgs(1),
+		Example: "  yinqiao node person remove approver",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			persons, err := c.persons()
 			if err != nil {
@@ -204,6 +242,7 @@ func (c *cli) personCommand() *cobra.Command {
 	}
 	list := &cobra.Command{
 		Use: "list", Short: "Show who may ask this node for what", Args: cobra.NoArgs,
+		Example: "  yinqiao node person list",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			persons, err := c.persons()
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,10 +22,13 @@ func (c *cli) platformCommand() *cobra.Command {
 		Example: "  yinqiao platform init --listen 0.0.0.0:7440 --advertise platform.example:7440",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cfg.Advertise == "" && everywhere(cfg.Listen) {
+				return usagef("nodes cannot connect to %q: name a host they can reach with --advertise host:port", cfg.Listen)
+			}
 			if err := platform.Init(c.home, cfg); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "the platform's home is %s\nnext: `yinqiao platform run`\n", c.home)
+			fmt.Fprintf(c.out, "the platform's home is %s\nnext: `yinqiao platform run%s`\n", c.home, c.homeArgs("platform"))
 			return nil
 		},
 	}
@@ -37,6 +39,7 @@ func (c *cli) platformCommand() *cobra.Command {
 
 	run := &cobra.Command{
 		Use: "run", Short: "Run the platform until it is interrupted", Args: cobra.NoArgs,
+		Example: "  yinqiao platform run",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := platform.Open(c.home, platform.Options{Log: c.log(), Version: Version})
 			if err != nil {
@@ -74,6 +77,7 @@ func (c *cli) platformCommand() *cobra.Command {
 
 	parties := &cobra.Command{
 		Use: "parties", Short: "Show the roster", Args: cobra.NoArgs,
+		Example: "  yinqiao platform parties",
 		RunE: c.staff(func(ctx context.Context, s *platform.Staff, _ []string) error {
 			ps, err := s.Parties(ctx)
 			if err != nil {
@@ -89,6 +93,7 @@ func (c *cli) platformCommand() *cobra.Command {
 	}
 	requests := &cobra.Command{
 		Use: "requests", Short: "Show every exchange request", Args: cobra.NoArgs,
+		Example: "  yinqiao platform requests",
 		RunE: c.staff(func(ctx context.Context, s *platform.Staff, _ []string) error {
 			vs, err := s.Requests(ctx)
 			if err != nil {
@@ -100,31 +105,31 @@ func (c *cli) platformCommand() *cobra.Command {
 				if err := proto.Unmarshal(v.GetRequest().GetPayload(), q); err != nil {
 					return fmt.Errorf("a request of the platform does not decode: %w", err)
 				}
-				t.Add(q.GetId(), requestState(v.GetState()), v.GetGrantId(), q.GetRequester(), q.GetPurpose(), strings.Join(v.GetAwaiting(), ", "))
+				t.Add(q.GetId(), requestState(v.GetState()), v.GetGrantId(), q.GetRequester(), q.GetPurpose(), awaited(v.GetState(), v.GetAwaiting()))
 			}
 			t.Print(c.out)
 			return nil
 		}),
 	}
 	cmd := group("platform", "Run the reference platform: roster, catalog, requests, grants", initCmd, run, invite, parties, requests,
-		c.staffVerb("accept REQUEST", "Accept a request that waits for review", false, func(ctx context.Context, s *platform.Staff, id, reason string) error {
+		c.staffVerb("accept REQUEST", "Accept a request that waits for review", "accepted", `R-abc`, false, func(ctx context.Context, s *platform.Staff, id, reason string) error {
 			_, err := s.Review(ctx, id, true, reason)
 			return err
 		}),
-		c.staffVerb("refuse REQUEST", "Refuse a request, with its legal reason", true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
+		c.staffVerb("refuse REQUEST", "Refuse a request, with its legal reason", "refused", `R-abc --reason "no legal basis"`, true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
 			_, err := s.Review(ctx, id, false, reason)
 			return err
 		}),
-		c.staffVerb("revoke GRANT", "Revoke a grant: running sessions end within seconds", true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
+		c.staffVerb("revoke GRANT", "Revoke a grant: running sessions end within seconds", "revoked", `G-2026-0001 --reason "the purpose has ended"`, true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
 			return s.RevokeGrant(ctx, id, reason)
 		}),
-		c.staffVerb("revoke-entry CODE", "Revoke a catalog entry", true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
+		c.staffVerb("revoke-entry CODE", "Revoke a catalog entry", "revoked", `330100020003/000007 --reason "wrong share type"`, true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
 			return s.RevokeEntry(ctx, id, reason)
 		}),
-		c.staffVerb("suspend PARTY", "Suspend a party: it loses its connections", true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
+		c.staffVerb("suspend PARTY", "Suspend a party: it loses its connections", "suspended", `zs-bank --reason "key lost"`, true, func(ctx context.Context, s *platform.Staff, id, reason string) error {
 			return s.Suspend(ctx, id, true, reason)
 		}),
-		c.staffVerb("resume PARTY", "Let a suspended party in again", false, func(ctx context.Context, s *platform.Staff, id, reason string) error {
+		c.staffVerb("resume PARTY", "Let a suspended party in again", "let in again:", `zs-bank`, false, func(ctx context.Context, s *platform.Staff, id, reason string) error {
 			return s.Suspend(ctx, id, false, reason)
 		}),
 	)
@@ -144,12 +149,21 @@ func (c *cli) staff(f func(ctx context.Context, s *platform.Staff, args []string
 	}
 }
 
-func (c *cli) staffVerb(use, short string, needsReason bool, f func(ctx context.Context, s *platform.Staff, id, reason string) error) *cobra.Command {
+// staffVerb makes a verb on one ID; did is what is printed before the ID when
+// it is done.
+func (c *cli) staffVerb(use, short, did, example string, needsReason bool, f func(ctx context.Context, s *platform.Staff, id, reason string) error) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
-		RunE: c.staff(func(ctx context.Context, s *platform.Staff, args []string) error { return f(ctx, s, args[0], reason) }),
+		RunE: c.staff(func(ctx context.Context, s *platform.Staff, args []string) error {
+			if err := f(ctx, s, args[0], reason); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "%s %s\n", did, args[0])
+			return nil
+		}),
 	}
+	cmd.Example = "  yinqiao platform " + cmd.Name() + " " + example
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	if needsReason {
 		_ = cmd.MarkFlagRequired("reason")

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -143,6 +145,7 @@ type scenarioRun struct {
 	view     *nodev1.JobView
 	grant    *nodev1.RequestSummary
 	seconds  float64
+	tables   []shownTable
 }
 
 func (r *scenarioRun) step(format string, a ...any) { fmt.Fprintf(r.out, "· "+format+"\n", a...) }
@@ -261,6 +264,9 @@ func (r *scenarioRun) collect(ctx context.Context) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.readTables(ctx); err != nil {
+		return nil, err
+	}
 	if r.scenario.Report.Clear {
 		r.step("for comparison, the same over all rows in one place")
 		clear, err := r.inTheClear(ctx)
@@ -283,6 +289,41 @@ func (r *scenarioRun) ended(ctx context.Context, party, id string) (*nodev1.JobV
 		return nil, err
 	}
 	return v, jobError(v)
+}
+
+// shownTable is the beginning of one result table as a recipient has it.
+type shownTable struct {
+	party, name string
+	lines       [][]string // the header first
+	more        bool
+}
+
+// readTables fetches what the report shows of every recipient's tables.
+func (r *scenarioRun) readTables(ctx context.Context) error {
+	n := r.scenario.Report.Tables
+	if n == 0 || r.json {
+		return nil
+	}
+	for _, p := range r.view.GetParties() {
+		op := r.nodes[p.GetParty()]
+		_, names, err := resultValues(ctx, op, r.view.GetJob())
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.GetParty(), err)
+		}
+		for _, name := range names {
+			var b bytes.Buffer
+			if err := copyTable(ctx, op, r.view.GetJob(), name, &b); err != nil {
+				return fmt.Errorf("%s: table %s: %w", p.GetParty(), name, err)
+			}
+			lines, err := csv.NewReader(&b).ReadAll()
+			if err != nil {
+				return fmt.Errorf("%s: table %s: %w", p.GetParty(), name, err)
+			}
+			shown := min(len(lines), n+1)
+			r.tables = append(r.tables, shownTable{p.GetParty(), name, lines[:shown], shown < len(lines)})
+		}
+	}
+	return nil
 }
 
 // inTheClear runs the job kind's plaintext computation over all datasets.
@@ -408,6 +449,20 @@ func (r *scenarioRun) print(w io.Writer, o *outcome) {
 	t.Print(w)
 	fmt.Fprintf(w, "rows in common   %d\n", o.CommonRows)
 	printResult(w, o.Result)
+	for _, st := range r.tables {
+		fmt.Fprintf(w, "\n%s receives table %s\n", st.party, st.name)
+		t := ui.NewTable(st.lines[0]...)
+		for _, line := range st.lines[1:] {
+			t.Add(line...)
+		}
+		t.Print(w)
+		if st.more {
+			fmt.Fprintln(w, "…")
+		}
+	}
+	if len(r.tables) > 0 {
+		fmt.Fprintln(w)
+	}
 	if ps := r.opened(); len(ps) > 0 {
 		fmt.Fprintf(w, "opened by the grant   %s\n", strings.Join(ps, ", "))
 	}

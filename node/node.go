@@ -70,6 +70,9 @@ func (s seen) Raise(key string, version int64) error {
 	return err
 }
 
+// waits are how long a receipt waits for the other parties' parts.
+type waits struct{ finish, sign time.Duration }
+
 // Node is one party's running node.
 type Node struct {
 	cfg      Config
@@ -84,6 +87,7 @@ type Node struct {
 	log      *slog.Logger
 	metrics  Metrics
 	now      func() time.Time
+	waits    waits
 
 	peers  *peer.Peers
 	roster atomic.Pointer[catalog.Roster]
@@ -124,6 +128,7 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 	n = &Node{
 		cfg: cfg, home: home, key: key, version: o.Version, registry: o.Registry,
 		log: log.With(slog.String("party", cfg.Party)), metrics: o.Metrics, now: time.Now,
+		waits:  waits{finish: finishWait, sign: signWait},
 		active: make(map[string]*active), byJob: make(map[string]*active),
 	}
 	if n.metrics == nil {

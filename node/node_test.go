@@ -35,7 +35,24 @@ type hooks struct {
 	mu  sync.Mutex
 	mid func(party string)
 	err map[string]error
-	cnt map[string]int64 // overrides a party's count
+	cnt map[string]int64   // overrides a party's count
+	out func(party string) // while the output is staged: after the protocol, before the receipt
+}
+
+// staging is a result value that calls hooks.out when it is written.
+type staging struct {
+	h     *hooks
+	party string
+}
+
+func (s staging) MarshalJSON() ([]byte, error) {
+	s.h.mu.Lock()
+	out := s.h.out
+	s.h.mu.Unlock()
+	if out != nil {
+		out(s.party)
+	}
+	return []byte("1"), nil
 }
 
 func (h *hooks) at(party string) error {
@@ -55,7 +72,7 @@ func countJob(h *hooks) job.Definition {
 		Name: testKind, Summary: "adds two row counts", Assumptions: []string{"none"},
 		Roles: []job.RoleSpec{{Role: "left", Min: 1, Max: 1}, {Role: "right", Min: 1, Max: 1}},
 		Reveals: func(s job.Spec) []job.Disclosure {
-			d := []job.Disclosure{{Field: "rows", What: "the number of rows of both"}, {Field: "list", What: "own keys"}}
+			d := []job.Disclosure{{Field: "rows", What: "the number of rows of both"}, {Field: "list", What: "own keys"}, {Field: "staged", What: "nothing"}}
 			var p struct {
 				Open  bool `json:"open"`
 				Sneak bool `json:"sneak"`
@@ -114,7 +131,7 @@ func countJob(h *hooks) job.Definition {
 				sum = c
 			}
 			h.mu.Unlock()
-			res := job.Result{Values: map[string]any{}, Counts: map[string]int64{"rows": sum}, Rows: own}
+			res := job.Result{Values: map[string]any{"staged": staging{h, string(env.Session.Self())}}, Counts: map[string]int64{"rows": sum}, Rows: own}
 			if p.Sneak {
 				res.Values["secret"] = 1
 			}
@@ -133,6 +150,7 @@ type world struct {
 	t        *testing.T
 	ctx      context.Context
 	hooks    *hooks
+	tune     func(*Node) // before a node runs
 	platform *platform.Server
 	platLis  net.Listener
 	stopPlat func()
@@ -142,7 +160,9 @@ type world struct {
 	stops    map[string]func()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOf(t, "bank", "gov") }
+
+func newWorldOf(t *testing.T, ids ...string) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &world{t: t, ctx: ctx, hooks: &hooks{err: map[string]error{}, cnt: map[string]int64{}}, homes: map[string]Home{}, nodes: map[string]*Node{}, stops: map[string]func(){}}
@@ -160,10 +180,10 @@ func newWorld(t *testing.T) *world {
 	var once sync.Once
 	w.stopPlat = func() { once.Do(func() { pcancel(); <-done; _ = s.Close() }) }
 	t.Cleanup(w.stopPlat)
-	for _, id := range []string{"bank", "gov"} {
+	for _, id := range ids {
 		w.enrol(id)
 	}
-	for _, id := range []string{"bank", "gov"} {
+	for _, id := range ids {
 		w.start(id)
 	}
 	return w
@@ -212,10 +232,13 @@ func (w *world) enrol(id string) {
 func (w *world) start(id string) {
 	t := w.t
 	t.Helper()
-	reg, err := job.NewRegistry(countJob(w.hooks))
+	reg, err := job.NewRegistry(countJob(w.hooks), trioJob(w.hooks))
 	must(t, err)
 	n, err := Open(w.ctx, w.homes[id], Options{Registry: reg, Version: "test", Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	must(t, err)
+	if w.tune != nil {
+		w.tune(n)
+	}
 	l, err := net.Listen("tcp", n.cfg.Listen)
 	must(t, err)
 	ctx, cancel := context.WithCancel(w.ctx)

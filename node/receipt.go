@@ -121,7 +121,7 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 	f.update(func() { f.lines[n.cfg.Party] = own })
 
 	// Every line, or as many as come in time.
-	wctx, cancel := context.WithTimeout(ctx, finishWait)
+	wctx, cancel := context.WithTimeout(ctx, n.waits.finish)
 	err := f.wait(wctx, func() bool { return len(f.lines) == len(all) })
 	cancel()
 	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
@@ -150,7 +150,7 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 			f.payload = payload
 			f.sigs = map[string]*signv1.Signature{n.cfg.Party: n.key.Sign(n.cfg.Party, suite.ContextReceipt, payload)}
 		})
-		wctx, cancel := context.WithTimeout(ctx, signWait)
+		wctx, cancel := context.WithTimeout(ctx, n.waits.sign)
 		err = f.wait(wctx, func() bool { return len(f.sigs) == len(present) })
 		cancel()
 		if err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,13 +76,15 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	}
 	state, class, reason := n.classify(err)
 	untouched := traffic.MessagesSent == 0 && traffic.MessagesReceived == 0
+	var told sync.WaitGroup
 	if class != "peer_aborted" {
-		n.abortAll(last, a, class)
+		told.Go(func() { n.abortAll(last, a, class) }) // a peer that is gone must not hold up the rest
 	}
 	if r := n.asRefusalOnly(err); r != nil {
 		n.note(r, "", a.contract.GetJob(), a.contract.GetGrantId())
 	}
 	n.end(last, a, state, class, reason, untouched)
+	told.Wait()
 }
 
 // units is what the receipt meters.

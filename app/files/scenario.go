@@ -45,6 +45,9 @@ type Report struct {
 	Clear bool `yaml:"clear"`
 	// Show keeps only these of the result's keys; blank keeps all.
 	Show []string `yaml:"show"`
+	// Tables is how many rows of every result table are shown to people; 0
+	// shows none. They are shown for every recipient, and never with --json.
+	Tables int `yaml:"tables"`
 	// Rename gives result keys other names, for example alone: bank.
 	Rename map[string]string `yaml:"rename"`
 }
@@ -92,6 +95,9 @@ func (s *Scenario) Validate() error {
 	}
 	if err := s.Request.Request.Validate(); err != nil {
 		errs = append(errs, strictyaml.Under("request", err))
+	}
+	if s.Report.Tables < 0 {
+		bad("report.tables", "want 0 or more")
 	}
 	for i, e := range s.Expect {
 		if e.Value == "" || (e.AtLeast == "") == (e.Near == "") {

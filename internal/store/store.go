@@ -105,7 +105,8 @@ type Store struct {
 	busy   int        // operations under way
 	closed bool
 
-	damage atomic.Pointer[error] // what housekeeping found; every call returns it
+	minFree atomic.Uint64         // Config.MinFreeBytes
+	damage  atomic.Pointer[error] // what housekeeping found; every call returns it
 
 	stop chan struct{}
 	tidy sync.WaitGroup
@@ -136,7 +137,8 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, stop: make(chan struct{})}
 	s.idle = sync.NewCond(&s.mu)
-	if err := s.room(cfg.MinFreeBytes / 4); err != nil {
+	s.minFree.Store(cfg.MinFreeBytes)
+	if err := s.room(s.minFree.Load() / 4); err != nil {
 		return nil, err
 	}
 	lock, err := lockFile(filepath.Join(cfg.Dir, lockName))
@@ -277,7 +279,7 @@ func (s *Store) keepHouse() {
 	t := time.NewTicker(tidyInterval)
 	defer t.Stop()
 	for n := 0; ; n++ {
-		if s.room(s.cfg.MinFreeBytes) == nil {
+		if s.room(s.minFree.Load()) == nil {
 			s.compact()
 			if n%gcEvery == gcEvery-1 {
 				s.collect()
@@ -345,7 +347,7 @@ func (s *Store) Update(f func(tx *Tx) error) error {
 		return err
 	}
 	defer s.end()
-	if err := s.room(s.cfg.MinFreeBytes / 4); err != nil {
+	if err := s.room(s.minFree.Load() / 4); err != nil {
 		return err
 	}
 	for range optimisticRuns {
@@ -502,7 +504,7 @@ func (s *Store) Healthy() error {
 		return err
 	}
 	defer s.end()
-	return s.room(s.cfg.MinFreeBytes)
+	return s.room(s.minFree.Load())
 }
 
 // room reports ErrDiskLow unless the folder's file system has least bytes free.

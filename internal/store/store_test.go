@@ -253,14 +253,14 @@ func TestWatermark(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Below the watermark, but not below a quarter of it: running work ends.
-	s.cfg.MinFreeBytes = free + free/2
+	s.minFree.Store(free + free/2)
 	if err := s.Healthy(); !errors.Is(err, ErrDiskLow) {
 		t.Errorf("below the watermark: %v", err)
 	}
 	if err := s.Put("a", []byte("1")); err != nil {
 		t.Errorf("between the marks: %v", err)
 	}
-	s.cfg.MinFreeBytes = math.MaxUint64
+	s.minFree.Store(math.MaxUint64)
 	if err := s.Put("a", []byte("2")); !errors.Is(err, ErrDiskLow) {
 		t.Errorf("below a quarter of the watermark: %v", err)
 	}
