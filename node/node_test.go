@@ -204,23 +204,30 @@ func freeAddr(t *testing.T) string {
 }
 
 func (w *world) enrol(id string) {
+	w.t.Helper()
+	addr := freeAddr(w.t)
+	w.enrolAt(id, addr, addr)
+}
+
+// enrolAt enrols a party that listens at addr, where others reach it at
+// endpoint.
+func (w *world) enrolAt(id, addr, endpoint string) {
 	t := w.t
 	t.Helper()
 	h := Home{Dir: filepath.Join(t.TempDir(), id)}
 	key, err := h.Create()
 	must(t, err)
-	addr := freeAddr(t)
 	code, err := w.platform.Invite(id, id, time.Hour)
 	must(t, err)
 	inv, err := catalog.ParseInvite(code)
 	must(t, err)
 	inv.Address = w.platLis.Addr().String()
-	_, err = catalog.Enrol(w.ctx, inv, key, addr, id)
+	_, err = catalog.Enrol(w.ctx, inv, key, endpoint, id)
 	must(t, err)
 	csv := filepath.Join(h.Dir, "data.csv")
 	must(t, os.WriteFile(csv, []byte("id,x,hidden\n1,10,7\n2,20,8\n3,30,9\n"), 0o600))
 	must(t, h.ReplaceConfig(Config{
-		Party: id, Listen: addr, Advertise: addr, API: "127.0.0.1:1",
+		Party: id, Listen: addr, Advertise: endpoint, API: "127.0.0.1:1",
 		Platform: PlatformConfig{Address: inv.Address, PublicKey: EncodeKey(inv.PlatformKey)},
 		Datasets: []dataset.Dataset{{Name: "data", Driver: "csv", Path: csv, Columns: []dataset.Column{
 			{Name: "id", Type: table.Int, Key: true}, {Name: "x", Type: table.Float}, {Name: "hidden", Type: table.Float},
@@ -326,6 +333,12 @@ func (w *world) granted(change func(*catalogv1.Request)) string {
 	if change != nil {
 		change(q)
 	}
+	return w.approved(q)
+}
+
+// approved files a request, has it approved, and returns the grant's ID.
+func (w *world) approved(q *catalogv1.Request) string {
+	w.t.Helper()
 	r, err := w.nodes["bank"].CreateRequest(as(w.ctx, "op"), &nodev1.CreateRequestRequest{Request: q})
 	must(w.t, err)
 	id := r.GetRequest().GetRequest().GetId()

@@ -235,7 +235,7 @@ func (o *onceStore) Once(ctx context.Context, key string) error {
 func (n *Node) openInput(ctx context.Context, entry string, items []string) (table.Source, error) {
 	name, err := n.store.Get("entry/" + entry)
 	if err != nil {
-		return nil, fmt.Errorf("no dataset of this node stands behind entry %s: register it with `yinqiao catalog register --dataset NAME`", clip(entry, 64))
+		return nil, fmt.Errorf("no dataset of this node stands behind entry %s: register it with `yinqiao catalog register ENTRY.yaml`", clip(entry, 64))
 	}
 	for _, d := range n.cfg.Datasets {
 		if d.Name == string(name) {

@@ -88,6 +88,7 @@ func newLines(w io.Writer, now func() time.Time) *Progress {
 func newBars(w io.Writer, more ...mpb.ContainerOption) *Progress {
 	container := mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(w), mpb.WithWidth(64)}, more...)...)
 	bars := make(map[string]*mpb.Bar)
+	var last string
 	return &Progress{
 		show: func(stage string, done, total int64) {
 			bar := bars[stage]
@@ -95,7 +96,7 @@ func newBars(w io.Writer, more ...mpb.ContainerOption) *Progress {
 				if len(bars) >= maxBars {
 					return
 				}
-				bar = container.New(total, mpb.BarStyle(),
+				bar = container.New(0, mpb.BarStyle(), // 0: SetTotal ends it, not the count
 					mpb.PrependDecorators(decor.Name(stage, decor.WCSyncSpaceR)),
 					mpb.AppendDecorators(
 						decor.Any(func(s decor.Statistics) string {
@@ -108,6 +109,10 @@ func newBars(w io.Writer, more ...mpb.ContainerOption) *Progress {
 					))
 				bars[stage] = bar
 			}
+			if before := bars[last]; last != stage && before != nil {
+				before.SetTotal(-1, true) // it ended where it was: views come now and then
+			}
+			last = stage
 			if total > 0 {
 				bar.SetTotal(total, false)
 			}

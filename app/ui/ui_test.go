@@ -149,7 +149,7 @@ func TestBars(t *testing.T) {
 	p.Close()
 	p.Update("late", 1, 2)
 	out := b.String()
-	for _, want := range []string{"align", "1,500", "训练", "3 / 25", "stage 0", "1 / 2"} {
+	for _, want := range []string{"align", "1,500", "训练", "3 / 3", "stage 0", "1 / 2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

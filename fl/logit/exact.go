@@ -70,8 +70,8 @@ func fitRows(x *mat.Dense, y []float64, l2 float64, weights []float64) (Exact, e
 		return f
 	}
 
-	w, best := mat.NewVecDense(d, nil), math.Inf(1)
-	best = objective(w)
+	w := mat.NewVecDense(d, nil)
+	best := objective(w)
 	scaled, hessian := mat.NewDense(n, d, nil), mat.NewSymDense(d, nil)
 	for it := 1; it <= 100; it++ {
 		var z, gradient, step mat.VecDense

@@ -199,6 +199,13 @@ func TestJobAgainstIdeal(t *testing.T) {
 	}
 	auc := res[0].Values["auc"].(Metric)
 	want, _ := metrics.AUC(ref, y)
+	pool, err := d.Clear(t.Context(), w.spec, map[session.PartyID][]table.Source{"p0": {a}, "p1": {b}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pooled := pool["auc"].(map[string]any)["pooled"].(float64); math.Abs(pooled-want) > 1e-9 || pool[CountCommon] != int64(400) {
+		t.Errorf("in the clear from the tables: AUC %v of %v rows, from the columns %v", pooled, pool[CountCommon], want)
+	}
 	if math.Abs(*auc.Joint-want) > 0.003 || *auc.Alone >= *auc.Joint {
 		t.Errorf("AUC %v alone, %v joint, exact %v", *auc.Alone, *auc.Joint, want)
 	}

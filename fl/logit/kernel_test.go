@@ -80,7 +80,7 @@ func extremes(r *rand.Rand, n, k int) []share.Word {
 	return w
 }
 
-// split returns the other shares of the given values.
+// others returns the other shares of the given values.
 func others(values []*big.Int, shares []share.Word) []share.Word {
 	o := make([]share.Word, len(values))
 	for i, v := range values {

@@ -210,7 +210,7 @@ func cpu() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// compare measures a private model against the exact one on pooled columns.
+// compareExact measures a private model against the exact one on pooled columns.
 func compareExact(t *testing.T, e example, p Params, o outcome) (auc, exact, worst float64) {
 	t.Helper()
 	ref, y, err := InTheClear(append(append([][]float64{}, e.a...), e.b...), e.y, e.train, p, nil)

@@ -168,7 +168,7 @@ func words(z []uint64) []share.Word {
 	return w
 }
 
-// everything a party holds about single rows: its shares of scores and
+// view is everything a party holds about single rows: its shares of scores and
 // residuals in every round. What else it receives is ciphertext under the
 // peer's key, or a sum over all rows.
 func view(m map[string]map[int]state, rounds []int) [][]float64 {
@@ -248,7 +248,7 @@ func TestSharesTellNothing(t *testing.T) {
 		base = append(base, v)
 	}
 	base = append(base, own)
-	recover := func(columns [][]float64) float64 {
+	recoverLabels := func(columns [][]float64) float64 {
 		half := make([]bool, len(y))
 		for i := range half {
 			half[i] = i%2 == 0
@@ -263,9 +263,9 @@ func TestSharesTellNothing(t *testing.T) {
 		}
 		return auc
 	}
-	without := recover(base)
-	with := recover(append(slices.Clone(base), view(rec.f, rounds)...))
-	opened := recover(append(slices.Clone(base), open))
+	without := recoverLabels(base)
+	with := recoverLabels(append(slices.Clone(base), view(rec.f, rounds)...))
+	opened := recoverLabels(append(slices.Clone(base), open))
 	t.Logf("label recovery, AUC: own columns %.4f, with the view %.4f, with opened residuals %.4f", without, with, opened)
 	// The standard error of either AUC is about 0.006; useless columns cost a little.
 	if with > without+0.012 {
