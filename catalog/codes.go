@@ -50,12 +50,18 @@ const (
 // catalog (发改高技〔2017〕1272号), and the grades of GB/T 43697.
 var canonical = map[string]map[string]string{
 	FieldShareType: {"1": "unconditional", "2": "conditional", "3": "none"},
-	FieldUpdateCycle: {"1": "real-time", "2": "daily", "3": "weekly", "4": "monthly", "5": "quarterly",
-		"6": "half-yearly", "7": "yearly", "8": "irregular", "9": "never"},
-	FieldFormat: {"0100": "structured", "0200": "database table", "0300": "unstructured", "0310": "file",
-		"0320": "folder", "0400": "interface", "0500": "link"},
-	FieldGrade: {"1": "general 1", "2": "general 2", "3": "general 3", "4": "general 4",
-		"5": "important", "6": "core"},
+	FieldUpdateCycle: {
+		"1": "real-time", "2": "daily", "3": "weekly", "4": "monthly", "5": "quarterly",
+		"6": "half-yearly", "7": "yearly", "8": "irregular", "9": "never",
+	},
+	FieldFormat: {
+		"0100": "structured", "0200": "database table", "0300": "unstructured", "0310": "file",
+		"0320": "folder", "0400": "interface", "0500": "link",
+	},
+	FieldGrade: {
+		"1": "general 1", "2": "general 2", "3": "general 3", "4": "general 4",
+		"5": "important", "6": "core",
+	},
 	FieldOpenAttribute: {"0": "closed", "1": "open", "2": "open on conditions"},
 }
 

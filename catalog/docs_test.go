@@ -30,8 +30,10 @@ func TestValidateReportsEveryFault(t *testing.T) {
 	e.Items = append(e.Items, &catalogv1.Item{Name: "id", Type: "date"})
 	err := ValidateEntry(e, Canonical())
 	wantRule(t, err, RuleEntry, false)
-	for _, path := range []string{"code:", "provider:", "share_type: code \"7\"", "version:", "name: begins", "grade: is missing", "format: code \"9999\"",
-		"source_system:", "published:", "abstract: holds unprintable", "related[0]:", "items[3].name:", "items[3].type:"} {
+	for _, path := range []string{
+		"code:", "provider:", "share_type: code \"7\"", "version:", "name: begins", "grade: is missing", "format: code \"9999\"",
+		"source_system:", "published:", "abstract: holds unprintable", "related[0]:", "items[3].name:", "items[3].type:",
+	} {
 		if !strings.Contains(err.Error(), path) {
 			t.Errorf("not reported: %s\n%v", path, err)
 		}
@@ -56,9 +58,11 @@ func TestValidateReportsEveryFault(t *testing.T) {
 	r.Limits = &catalogv1.Limits{MinIntersection: -1, ValidFrom: stamp(0), ValidUntil: stamp(0), MinBeforeReveal: true}
 	err = ValidateRequest(r)
 	wantRule(t, err, RuleRequest, false)
-	for _, path := range []string{"id:", "purpose:", "scene:", "legal_basis:", "person:", "uses[1].entry: is used twice", "uses[1].items[1]: stands twice",
+	for _, path := range []string{
+		"id:", "purpose:", "scene:", "legal_basis:", "person:", "uses[1].entry: is used twice", "uses[1].items[1]: stands twice",
 		"computations[0].kind:", "computations[1].roles[1].party: has two roles", "computations[1].permissions[1]: stands twice", "recipients:",
-		"limits.max_runs:", "limits.min_intersection:", "limits.min_before_reveal:", "limits.valid_until:"} {
+		"limits.max_runs:", "limits.min_intersection:", "limits.min_before_reveal:", "limits.valid_until:",
+	} {
 		if !strings.Contains(err.Error(), path) {
 			t.Errorf("not reported: %s\n%v", path, err)
 		}

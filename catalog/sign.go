@@ -31,7 +31,7 @@ func SignDecision(key *suite.Key, d *catalogv1.Decision) (*signv1.Signed, error)
 	return seal(key, d.GetParty(), suite.ContextDecision, d)
 }
 
-// SignGrant, SignRoster and SignStatus are the platform's.
+// SignGrant signs as the platform, as SignRoster and SignStatus do.
 func SignGrant(key *suite.Key, g *catalogv1.Grant) (*signv1.Signed, error) {
 	return seal(key, suite.Platform, suite.ContextGrant, g)
 }

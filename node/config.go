@@ -52,7 +52,7 @@ type LimitConfig struct {
 	ConcurrentJobs int           `yaml:"concurrent_jobs"` // default 4
 	JobTimeout     time.Duration `yaml:"job_timeout"`     // default and maximum of a run; 30m
 	PlatformGrace  time.Duration `yaml:"platform_grace"`  // how long a run outlives contact with the platform; 60s
-	PeerIdle       time.Duration `yaml:"peer_idle"`       // silence after which a peer counts as gone; 20s
+	PeerIdle       time.Duration `yaml:"peer_idle"`       // silence, or absence at the start, after which a peer counts as gone; 20s
 	SessionBytes   int64         `yaml:"session_bytes"`   // most a peer may send in one session; 64 GiB
 	MinFreeBytes   uint64        `yaml:"min_free_bytes"`  // free disk below which work is refused; 256 MiB
 }

@@ -576,7 +576,10 @@ func TestRepeatedKills(t *testing.T) {
 	}
 	w := newWorld(t)
 	grant := w.granted(func(q *catalogv1.Request) { q.Limits.MaxRuns = 20 })
-	w.tune = func(n *Node) { n.waits = waits{finish: 300 * time.Millisecond, sign: 300 * time.Millisecond} }
+	w.tune = func(n *Node) {
+		n.waits = waits{finish: 300 * time.Millisecond, sign: 300 * time.Millisecond}
+		n.cfg.Limits.PeerIdle = 2 * time.Second
+	}
 	w.stops["bank"]()
 	w.start("bank")
 	ends := map[State]int{}

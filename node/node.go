@@ -178,7 +178,7 @@ func (n *Node) Run(ctx context.Context, lis net.Listener) error {
 	peers, err := peer.New(peer.Config{
 		Listener: lis, Key: n.key, Party: n.cfg.Party, Directory: (*directory)(n), Handler: (*handler)(n), Log: n.log,
 		Seen:   func(ctx context.Context, id string) error { return n.store.Once(ctx, "link/"+id) },
-		Limits: peer.Limits{Idle: n.cfg.Limits.PeerIdle, SessionBytes: n.cfg.Limits.SessionBytes},
+		Limits: peer.Limits{Idle: n.cfg.Limits.PeerIdle, Open: n.cfg.Limits.PeerIdle, SessionBytes: n.cfg.Limits.SessionBytes},
 	})
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/yinqiao/yinqiao/catalog"
@@ -24,6 +23,9 @@ import (
 // holds. A revocation must end it within five seconds.
 const statusEvery = 1500 * time.Millisecond
 
+// lastWord is how long a party whose stream has ended has to say why it left.
+const lastWord = 500 * time.Millisecond
+
 // run is one session from the first byte to the receipt. It owns the job until
 // end has been called.
 func (n *Node) run(a *active, _ *signv1.Signed) {
@@ -39,12 +41,10 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	n.metrics.JobState(string(Proposed), string(Running))
 	defer n.metrics.SessionStarted()()
 
-	var watch atomic.Pointer[failure]
 	watchDone := make(chan struct{})
 	go func() {
 		defer close(watchDone)
 		if f := n.watchGrant(ctx, a.contract.GetGrantId()); f != nil {
-			watch.Store(f)
 			a.cancel(f)
 		}
 	}()
@@ -56,11 +56,8 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	}
 	n.discardStaged(a, err)
 
-	// The cause of a cancelled context says more than what it broke.
-	if err != nil && ctx.Err() != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-			err = cause
-		}
+	if err != nil {
+		err = n.reasonOf(ctx, err)
 	}
 	cancel()
 	<-watchDone
@@ -85,6 +82,23 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	}
 	n.end(last, a, state, class, reason, untouched)
 	told.Wait()
+}
+
+// reasonOf is why a run ended. The cause of its cancelled context says more
+// than what that broke; a party that left may still say why.
+func (n *Node) reasonOf(ctx context.Context, err error) error {
+	if _, class, _ := n.classify(err); class == "peer_gone" {
+		word := time.NewTimer(lastWord)
+		defer word.Stop()
+		select {
+		case <-ctx.Done():
+		case <-word.C:
+		}
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
 }
 
 // units is what the receipt meters.
@@ -147,7 +161,9 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	// The link comes first: its heartbeats run while the inputs are read.
 	link, err := n.peers.OpenSession(ctx, peer.SessionConfig{
 		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Digest: c.digest,
-		Lost: func(id session.PartyID, err error) { a.cancel(fail("peer_gone", "lost %s: %v", id, err)) },
+		Lost: func(id session.PartyID, err error) {
+			time.AfterFunc(lastWord, func() { a.cancel(fail("peer_gone", "lost %s: %v", id, err)) })
+		},
 	})
 	if err != nil {
 		return nil, n.runError(err)
@@ -156,7 +172,10 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	if err != nil {
 		link.Abort(err)
 	}
-	if err = errors.Join(err, link.Close()); err != nil {
+	if closeErr := link.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
 		return nil, n.runError(err)
 	}
 	if err := n.keepOpening(c.GetJob(), "input", commit.Opening()); err != nil {

@@ -122,8 +122,8 @@ func NewBuilder(s Schema) *Builder {
 	return &Builder{schema: slices.Clone(s), rb: array.NewRecordBuilder(memory.DefaultAllocator, s.Arrow())}
 }
 
-// Ints, Floats and Texts return the Arrow builder of column i; all columns
-// must have the same length by the time Table is called.
+// Ints returns the builder of int column i. All columns must have the same
+// length by the time Table is called.
 func (b *Builder) Ints(i int) *array.Int64Builder { return b.rb.Field(i).(*array.Int64Builder) }
 
 // Floats returns the builder of float column i.

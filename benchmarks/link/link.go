@@ -130,7 +130,7 @@ func start(shape Shape, parties []session.PartyID) (_ *network, err error) {
 	n := &network{cancel: cancel, byKey: make(map[string]*node), byID: make(map[string]*node)}
 	defer func() {
 		if err != nil {
-			n.stop()
+			err = errors.Join(err, n.stop())
 		}
 	}()
 	keys := make([]*suite.Key, len(parties))

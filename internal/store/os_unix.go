@@ -16,7 +16,7 @@ func freeBytes(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return st.Bavail * uint64(st.Bsize), nil //nolint:unconvert,gosec // Bsize's type differs between systems
+	return st.Bavail * uint64(st.Bsize), nil //nolint:gosec // Bsize's type differs between systems
 }
 
 // lockFile opens a file that one process at a time can have open; the system

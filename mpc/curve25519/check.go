@@ -45,7 +45,7 @@ var lowOrder = [5]Point{
 func Check(points []Point, rand io.Reader) error {
 	for i := range points {
 		if err := checkEncoding(&points[i]); err != nil {
-			return fmt.Errorf("%w: point %d of %d %v", ErrPoint, i, len(points), err)
+			return fmt.Errorf("%w: point %d of %d: %w", ErrPoint, i, len(points), err)
 		}
 	}
 	if len(points) == 0 {

@@ -35,20 +35,20 @@ func extreme(r *mrand.Rand, limit uint64) (x fe8) {
 	return x
 }
 
-func (x *fe8) big(e int) *big.Int {
+func (z *fe8) big(e int) *big.Int {
 	v := new(big.Int)
 	for k := 4; k >= 0; k-- {
-		v.Lsh(v, 51).Add(v, new(big.Int).SetUint64(x[k][e]))
+		v.Lsh(v, 51).Add(v, new(big.Int).SetUint64(z[k][e]))
 	}
 	return mod(v)
 }
 
-func (x *fe8) holds(t *testing.T, what string) {
+func (z *fe8) holds(t *testing.T, what string) {
 	t.Helper()
-	for k := range x {
-		for e := range x[k] {
-			if x[k][e] >= bound {
-				t.Fatalf("%s: limb %d of element %d is %#x", what, k, e, x[k][e])
+	for k := range z {
+		for e := range z[k] {
+			if z[k][e] >= bound {
+				t.Fatalf("%s: limb %d of element %d is %#x", what, k, e, z[k][e])
 			}
 		}
 	}

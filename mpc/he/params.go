@@ -228,7 +228,7 @@ func openRings(id ParamID, st set) ([]*ring.SubRing, error) {
 		}
 		r, err := ring.NewRing(Degree, moduli)
 		if err != nil {
-			e.err = fmt.Errorf("%w: %s: %v", ErrParam, id, err)
+			e.err = fmt.Errorf("%w: %s: %w", ErrParam, id, err)
 			return
 		}
 		e.subs = r.SubRings

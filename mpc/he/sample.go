@@ -32,7 +32,7 @@ func (s *Scheme) expand(p poly, seed [seedSize]byte, use byte) {
 		q := s.limbs[i].q
 		for j := 0; j < len(row); {
 			if at == len(buf) {
-				st.Read(buf[:])
+				_, _ = st.Read(buf[:]) // a stream does not fail
 				at = 0
 			}
 			v := binary.LittleEndian.Uint64(buf[at:]) & mask

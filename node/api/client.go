@@ -41,7 +41,7 @@ func Dial(ctx context.Context, address string, nodePublicKey []byte, token strin
 	}
 	explain := func(ctx context.Context, err error) error {
 		err = fromStatus(ctx, err)
-		if e, ok := err.(*Error); ok && e.Class == Unreachable && wrongKey.Load() {
+		if e, ok := errors.AsType[*Error](err); ok && e.Class == Unreachable && wrongKey.Load() {
 			return errWrongKey(address)
 		}
 		return err

@@ -113,7 +113,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		g.Stop()
 		<-calm
 	}
-	<-served
+	<-served // says no more than that ctx ended
 	return nil
 }
 

@@ -126,7 +126,7 @@ func (s *csvSource) stream(ctx context.Context, yield func(arrow.RecordBatch) bo
 			}
 		}
 		rec, line, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -235,7 +235,7 @@ func (s *csvSource) Check(ctx context.Context, rule table.KeyRule, max int) (Rep
 			}
 		}
 		rec, line, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if f := (*Error)(nil); !errors.As(err, &f) || f.Rule != RowBlank {

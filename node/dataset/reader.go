@@ -119,7 +119,7 @@ func newReader(f *file, d Dataset) (*reader, error) {
 	r.in = &guard{r: in}
 	br := bufio.NewReaderSize(r.in, bufferBytes)
 	start, err := br.Peek(3)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		h.Close()
 		return nil, r.readError(err)
 	}

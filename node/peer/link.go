@@ -300,7 +300,7 @@ func (l *Link) Close() error {
 				break
 			}
 			for _, c := range late {
-				c.CloseSend()
+				_ = c.CloseSend() // drain says how it ended
 			}
 			for _, c := range late {
 				if err := c.drain(); err != nil && l.closeErr == nil {

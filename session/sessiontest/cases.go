@@ -102,7 +102,7 @@ func testTooLarge(t *testing.T, net Net) {
 		func(ctx context.Context, s *session.Session) error {
 			err := peerOf(s).Send(ctx, make([]byte, session.MaxMessage+1))
 			if !errors.Is(err, session.ErrTooLarge) {
-				return fmt.Errorf("sending one byte too many: %v, want ErrTooLarge", err)
+				return fmt.Errorf("sending one byte too many: %w, want ErrTooLarge", err)
 			}
 			return peerOf(s).Send(ctx, []byte("still usable"))
 		},
@@ -151,7 +151,7 @@ func testEOF(t *testing.T, net Net) {
 				return err
 			}
 			if _, err := peerOf(s).Recv(ctx); err != io.EOF {
-				return fmt.Errorf("after CloseSend: %v, want io.EOF itself", err)
+				return fmt.Errorf("after CloseSend: %w, want io.EOF itself", err)
 			}
 			return peerOf(s).Send(ctx, []byte("reply"))
 		}))
@@ -235,7 +235,7 @@ func testRecvEndsWithContext(t *testing.T, net Net) {
 			}()
 			cancel(stop)
 			if err := <-done; err == nil || err == io.EOF {
-				return fmt.Errorf("Recv ended with %v", err)
+				return fmt.Errorf("recv ended with %w", err)
 			}
 			return nil
 		},
@@ -317,10 +317,10 @@ func testBindMismatch(t *testing.T, net Net) {
 				err := s.Bind(ctx, "test.bind.v1", fields...)
 				var m *session.MismatchError
 				if !errors.As(err, &m) || !errors.Is(err, session.ErrMismatch) {
-					return fmt.Errorf("Bind: %v, want a mismatch", err)
+					return fmt.Errorf("bind: %w, want a mismatch", err)
 				}
 				if m.Field != c.field {
-					return fmt.Errorf("Bind named field %q, want %q", m.Field, c.field)
+					return fmt.Errorf("bind named field %q, want %q", m.Field, c.field)
 				}
 				return nil
 			}
