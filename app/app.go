@@ -14,14 +14,17 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/yinqiao/yinqiao/app/ui"
+	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/fl"
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/node/api"
 	"github.com/yinqiao/yinqiao/psi"
 )
 
@@ -71,7 +74,8 @@ type cli struct {
 	registry *job.Registry
 	in       io.Reader
 	out, err io.Writer
-	home     string
+	home     string // the node's
+	platform string // the platform's home; a variable of its own, for a flag's default is set when it is declared
 	json     bool
 	as       string
 	verbose  bool
@@ -87,22 +91,31 @@ func (c *cli) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	ui.Error(c.err, err)
+	ui.Error(c.err, errors.New(suggestions.Replace(err.Error())))
 	var hint interface{ Hint() string }
 	if errors.As(err, &hint) {
 		ui.Hint(c.err, "%s", hint.Hint())
 	}
 	var u usage
 	var coded interface{ Code() string }
+	var rule *catalog.RuleError
 	switch {
 	case errors.As(err, &u), isCobraUsage(err.Error()):
 		ui.Hint(c.err, "`yinqiao help` shows every verb, `yinqiao VERB --help` its flags and an example")
 		return exitUsage
-	case errors.As(err, &coded) && (coded.Code() == "refused" || coded.Code() == "exhausted"):
+	case errors.As(err, &rule):
+		return exitRefused
+	case errors.As(err, &coded) && slices.Contains(refusals, coded.Code()):
 		return exitRefused
 	}
 	return exitFailed
 }
+
+// suggestions puts the library's suggestions of another word into its line.
+var suggestions = strings.NewReplacer("\n\nDid you mean this?\n\t", "; did you mean ", "\n\t", " or ")
+
+// refusals are the classes of error by which a node says no.
+var refusals = []string{api.Refused, api.Exhausted, api.WrongRole, api.Unauthenticated}
 
 // isCobraUsage recognises the library's own complaints about a command line.
 func isCobraUsage(text string) bool {
@@ -144,18 +157,18 @@ func (c *cli) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: level}))
 }
 
-// homeArgs is how the next command names the same folder: " --home DIR", or
-// nothing where DIR is the default.
-func (c *cli) homeArgs(which string) string {
-	if c.home == defaultHome(which) {
+// homeArgs is how the next command names the folder home: " --home DIR", or
+// nothing where that is the default.
+func homeArgs(home, which string) string {
+	if home == defaultHome(which) {
 		return ""
 	}
-	return " --home " + c.home
+	return " --home " + home
 }
 
 // homeFlag adds --home to a verb.
-func (c *cli) homeFlag(cmd *cobra.Command, which string) {
-	cmd.PersistentFlags().StringVar(&c.home, "home", defaultHome(which), "the "+which+"'s folder")
+func homeFlag(cmd *cobra.Command, home *string, which string) {
+	cmd.PersistentFlags().StringVar(home, "home", defaultHome(which), "the "+which+"'s folder")
 }
 
 func defaultHome(which string) string {

@@ -22,12 +22,16 @@ func (c *cli) catalogCommand() *cobra.Command {
 		Example: "  yinqiao catalog register entries/credit.yaml",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var entries []*files.Entry
+			for _, path := range args {
+				e, err := files.Read[files.Entry](path)
+				if err != nil {
+					return err
+				}
+				entries = append(entries, e)
+			}
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
-				for _, path := range args {
-					e, err := files.Read[files.Entry](path)
-					if err != nil {
-						return err
-					}
+				for _, e := range entries {
 					r, err := op.RegisterEntry(ctx, &nodev1.RegisterEntryRequest{Entry: e.Message(), Dataset: e.Dataset})
 					if err != nil {
 						return err
@@ -90,11 +94,11 @@ func (c *cli) requestCommand() *cobra.Command {
 		Example: "  yinqiao request create request.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			q, err := files.Read[files.Request](args[0])
+			if err != nil {
+				return err
+			}
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
-				q, err := files.Read[files.Request](args[0])
-				if err != nil {
-					return err
-				}
 				m, err := q.Message(time.Now(), entryFinder(ctx, op))
 				if err != nil {
 					return err

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/yinqiao/yinqiao/app/files"
 	"github.com/yinqiao/yinqiao/app/ui"
@@ -73,6 +71,13 @@ func (c *cli) jobCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if c.json {
+					objects := make([]jobObject, 0, len(r.GetJobs()))
+					for _, v := range r.GetJobs() {
+						objects = append(objects, objectOf(v))
+					}
+					return c.print(map[string]any{"jobs": objects}, "")
+				}
 				t := ui.NewTable("job", "kind", "state", "class", "grant", "created", "seconds")
 				for _, v := range r.GetJobs() {
 					t.Add(v.GetJob(), v.GetKind(), v.GetState(), v.GetClass(), v.GetGrantId(),
@@ -102,17 +107,11 @@ func (c *cli) jobCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				if tableName != "" && outFile == "" {
+					return copyTable(ctx, op, args[0], tableName, c.out)
+				}
 				if tableName != "" {
-					w := c.out
-					if outFile != "" {
-						f, err := os.OpenFile(outFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-						if err != nil {
-							return err
-						}
-						defer f.Close()
-						w = f
-					}
-					return copyTable(ctx, op, args[0], tableName, w)
+					return writeTable(ctx, op, args[0], tableName, outFile)
 				}
 				values, tables, err := resultValues(ctx, op, args[0])
 				if err != nil {
@@ -134,6 +133,7 @@ func (c *cli) jobCommand() *cobra.Command {
 		Example: "  yinqiao job kinds",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := ui.NewTable("kind", "roles", "what it does")
+			objects := []map[string]any{}
 			for _, name := range c.registry.Names() {
 				d, _ := c.registry.Lookup(name)
 				var roles []string
@@ -141,6 +141,10 @@ func (c *cli) jobCommand() *cobra.Command {
 					roles = append(roles, string(r.Role))
 				}
 				t.Add(name, strings.Join(roles, ", "), d.Summary)
+				objects = append(objects, map[string]any{"kind": name, "roles": roles, "summary": d.Summary})
+			}
+			if c.json {
+				return c.print(map[string]any{"kinds": objects}, "")
 			}
 			t.Print(c.out)
 			return nil
@@ -150,6 +154,56 @@ func (c *cli) jobCommand() *cobra.Command {
 	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print one JSON object on standard output")
 	c.operatorFlags(cmd)
 	return cmd
+}
+
+// jobObject is a job as --json prints it. Empty fields are left out, but for
+// those that every job has.
+type jobObject struct {
+	Job      string           `json:"job"`
+	Session  string           `json:"session"`
+	Kind     string           `json:"kind"`
+	State    string           `json:"state"`
+	Class    string           `json:"class,omitempty"`
+	Reason   string           `json:"reason,omitempty"`
+	Role     string           `json:"role"`
+	Parties  []jobParty       `json:"parties"`
+	Grant    outcomeGrant     `json:"grant"`
+	Created  time.Time        `json:"created"`
+	Finished *time.Time       `json:"finished,omitempty"`
+	Seconds  float64          `json:"seconds"`
+	Units    map[string]int64 `json:"units,omitempty"`
+	Counts   map[string]int64 `json:"counts,omitempty"`
+	Receipt  *jobReceipt      `json:"receipt,omitempty"`
+}
+
+type jobParty struct {
+	ID   string `json:"id"`
+	Role string `json:"role"`
+	Rows int64  `json:"rows"`
+}
+
+type jobReceipt struct {
+	Digest string `json:"digest"` // hexadecimal
+	Index  uint64 `json:"index"`
+}
+
+func objectOf(v *nodev1.JobView) jobObject {
+	o := jobObject{
+		Job: v.GetJob(), Session: v.GetSession(), Kind: v.GetKind(), State: v.GetState(), Class: v.GetClass(), Reason: v.GetReason(),
+		Role: v.GetRole(), Grant: outcomeGrant{ID: v.GetGrantId(), UsesLeft: v.GetUsesLeft()}, Created: v.GetCreated().AsTime(),
+		Seconds: v.GetSeconds(), Units: v.GetUnits(), Counts: v.GetCounts(),
+	}
+	for _, p := range v.GetParties() {
+		o.Parties = append(o.Parties, jobParty{ID: p.GetParty(), Role: p.GetRole(), Rows: p.GetRows()})
+	}
+	if f := v.GetFinished(); f != nil {
+		at := f.AsTime()
+		o.Finished = &at
+	}
+	if r := v.GetReceipt(); r != nil {
+		o.Receipt = &jobReceipt{Digest: hex.EncodeToString(r.GetDigest()), Index: r.GetIndex()}
+	}
+	return o
 }
 
 func (c *cli) print(object any, text string) error {
@@ -174,15 +228,9 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 		return err
 	}
 	if c.json {
-		b, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(last)
-		if err != nil {
+		if err := c.print(objectOf(last), ""); err != nil {
 			return err
 		}
-		var line bytes.Buffer // protojson varies its spaces on purpose
-		if err := json.Compact(&line, b); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.out, "%s\n", line.Bytes())
 	} else {
 		fmt.Fprintf(c.out, "%s %s after %.1f s\n", last.GetJob(), last.GetState(), last.GetSeconds())
 		if r := last.GetReceipt(); r != nil {
@@ -242,6 +290,18 @@ func resultValues(ctx context.Context, op nodev1.OperatorClient, id string) (map
 		return nil, nil, fmt.Errorf("result of %s: %w", id, err)
 	}
 	return values, append([]string{}, r.GetTables()...), nil // an empty list, never null
+}
+
+// writeTable copies a table into a new file, which is complete or not there.
+func writeTable(ctx context.Context, op nodev1.OperatorClient, id, name, path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(copyTable(ctx, op, id, name, f), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 func copyTable(ctx context.Context, op nodev1.OperatorClient, id, name string, w io.Writer) error {

@@ -36,7 +36,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(c.out, "%s is enrolled; its home is %s\n", party, c.home)
-			fmt.Fprintf(c.out, "next: describe your tables in %s, then `yinqiao node run%s`\n", o.home.ConfigFile(), c.homeArgs("node"))
+			fmt.Fprintf(c.out, "next: describe your tables in %s, then `yinqiao node run%s`\n", o.home.ConfigFile(), homeArgs(c.home, "node"))
 			fmt.Fprintf(c.out, "tokens of operator, approver and auditor are in %s: hand each to its person\n", filepath.Join(c.home, "tokens"))
 			return nil
 		},
@@ -117,7 +117,7 @@ type nodeInit struct {
 func (o *nodeInit) run(ctx context.Context) (party string, err error) {
 	invite, err := catalog.ParseInvite(o.invite)
 	if err != nil {
-		return "", err
+		return "", usage{err}
 	}
 	cfg := node.Config{
 		Party: invite.Party, Listen: o.listen, Advertise: o.advertise, API: o.api, Metrics: o.metrics,
@@ -294,14 +294,16 @@ func (c *cli) runNode(ctx context.Context, home node.Home) error {
 		peers.Close()
 		return fmt.Errorf("listen for operators: %w", err)
 	}
+	var health net.Listener
+	if cfg.Metrics != "" {
+		if health, err = net.Listen("tcp", cfg.Metrics); err != nil {
+			return errors.Join(fmt.Errorf("listen for health checks: %w", err), operators.Close(), peers.Close())
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.Run(ctx, peers) })
 	group.Go(func() error { return server.Serve(ctx, operators) })
-	if cfg.Metrics != "" {
-		health, err := net.Listen("tcp", cfg.Metrics)
-		if err != nil {
-			return errors.Join(fmt.Errorf("listen for health checks: %w", err), operators.Close(), peers.Close())
-		}
+	if health != nil {
 		group.Go(func() error {
 			return api.ServeMonitor(ctx, health, api.MonitorConfig{Metrics: metrics, Ready: n.Ready(), Log: log})
 		})

@@ -20,16 +20,18 @@ var firstPersons = map[api.Role]string{api.Operate: "operator", api.Approve: "ap
 
 // asFlag adds --as and --home to a verb that speaks to a running node.
 func (c *cli) operatorFlags(cmd *cobra.Command) {
-	c.homeFlag(cmd, "node")
+	homeFlag(cmd, &c.home, "node")
 	cmd.PersistentFlags().StringVar(&c.as, "as", "", "the person who asks (default: the first person with the role that the verb needs)")
 }
 
 // operator connects to the node of --home as a person with role.
 func (c *cli) operator(ctx context.Context, role api.Role) (nodev1.OperatorClient, func(), error) {
-	return dialNode(ctx, node.Home{Dir: c.home}, role, c.as)
+	return dialNode(ctx, node.Home{Dir: c.home}, role, c.as, os.Getenv("YINQIAO_TOKEN"))
 }
 
-func dialNode(ctx context.Context, home node.Home, role api.Role, as string) (nodev1.OperatorClient, func(), error) {
+// dialNode connects with a token, or with that of a person whose token lies in
+// the home.
+func dialNode(ctx context.Context, home node.Home, role api.Role, as, token string) (nodev1.OperatorClient, func(), error) {
 	public, err := home.PublicKey()
 	if err != nil {
 		return nil, nil, err
@@ -41,7 +43,6 @@ func dialNode(ctx context.Context, home node.Home, role api.Role, as string) (no
 	if as == "" {
 		as = firstPersons[role]
 	}
-	token := os.Getenv("YINQIAO_TOKEN")
 	if token == "" {
 		b, err := os.ReadFile(home.TokenFile(as))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -25,10 +25,10 @@ func (c *cli) platformCommand() *cobra.Command {
 			if cfg.Advertise == "" && everywhere(cfg.Listen) {
 				return usagef("nodes cannot connect to %q: name a host they can reach with --advertise host:port", cfg.Listen)
 			}
-			if err := platform.Init(c.home, cfg); err != nil {
+			if err := platform.Init(c.platform, cfg); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "the platform's home is %s\nnext: `yinqiao platform run%s`\n", c.home, c.homeArgs("platform"))
+			fmt.Fprintf(c.out, "the platform's home is %s\nnext: `yinqiao platform run%s`\n", c.platform, homeArgs(c.platform, "platform"))
 			return nil
 		},
 	}
@@ -41,7 +41,7 @@ func (c *cli) platformCommand() *cobra.Command {
 		Use: "run", Short: "Run the platform until it is interrupted", Args: cobra.NoArgs,
 		Example: "  yinqiao platform run",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := platform.Open(c.home, platform.Options{Log: c.log(), Version: Version})
+			s, err := platform.Open(c.platform, platform.Options{Log: c.log(), Version: Version})
 			if err != nil {
 				return err
 			}
@@ -62,6 +62,9 @@ func (c *cli) platformCommand() *cobra.Command {
 		Example: "  yinqiao platform invite --party zs-bank",
 		Args:    cobra.NoArgs,
 		RunE: c.staff(func(ctx context.Context, s *platform.Staff, _ []string) error {
+			if valid < time.Second {
+				return usagef("--valid: want a second or more")
+			}
 			code, err := s.Invite(ctx, party, name, valid)
 			if err != nil {
 				return err
@@ -133,14 +136,14 @@ func (c *cli) platformCommand() *cobra.Command {
 			return s.Suspend(ctx, id, false, reason)
 		}),
 	)
-	c.homeFlag(cmd, "platform")
+	homeFlag(cmd, &c.platform, "platform")
 	return cmd
 }
 
 // staff runs f against the running platform of --home.
 func (c *cli) staff(f func(ctx context.Context, s *platform.Staff, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		s, err := platform.OpenStaff(c.home)
+		s, err := platform.OpenStaff(c.platform)
 		if err != nil {
 			return err
 		}

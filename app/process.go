@@ -233,7 +233,7 @@ func (r *scenarioRun) startNode(ctx context.Context, party files.Party) error {
 	}
 	var op nodev1.OperatorClient
 	if err := p.until(ctx, func(ctx context.Context) error {
-		client, done, err := dialNode(ctx, home, api.Operate, "")
+		client, done, err := dialNode(ctx, home, api.Operate, "", "")
 		if err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (r *scenarioRun) startNode(ctx context.Context, party files.Party) error {
 	}); err != nil {
 		return err
 	}
-	ap, done, err := dialNode(ctx, home, api.Approve, "")
+	ap, done, err := dialNode(ctx, home, api.Approve, "", "")
 	if err != nil {
 		return err
 	}

@@ -332,7 +332,18 @@ func (r *scenarioRun) inTheClear(ctx context.Context) (map[string]any, error) {
 	if !ok || def.Clear == nil {
 		return nil, fmt.Errorf("%s has no computation in the clear", r.view.GetKind())
 	}
-	spec := job.Spec{Kind: def.Name, Params: r.scenario.Job.Params}
+	limits := r.grant.GetRequest().GetLimits()
+	spec := job.Spec{
+		Kind: def.Name, Params: r.scenario.Job.Params,
+		Limits: job.Limits{MinIntersection: limits.GetMinIntersection(), MinBeforeReveal: limits.GetMinBeforeReveal()},
+	}
+	recipients := r.scenario.Job.Recipients
+	if len(recipients) == 0 {
+		recipients = r.grant.GetRequest().GetRecipients()
+	}
+	for _, p := range recipients {
+		spec.Recipients = append(spec.Recipients, session.PartyID(p))
+	}
 	inputs := map[session.PartyID][]table.Source{}
 	for _, p := range r.view.GetParties() {
 		i := slices.IndexFunc(r.scenario.Parties, func(q files.Party) bool { return q.ID == p.GetParty() })
@@ -400,15 +411,24 @@ func operand(text string, result map[string]any) (float64, error) {
 		}
 		v = m[k]
 	}
+	f, ok := number(v)
+	if !ok {
+		return 0, fmt.Errorf("the result has no number %s", text)
+	}
+	return f, nil
+}
+
+// number is a value of a result, decoded from JSON or computed in the clear.
+func number(v any) (float64, bool) {
 	switch x := v.(type) {
 	case float64:
-		return x, nil
+		return x, true
 	case int64:
-		return float64(x), nil
+		return float64(x), true
 	case int:
-		return float64(x), nil
+		return float64(x), true
 	}
-	return 0, fmt.Errorf("the result has no number %s", text)
+	return 0, false
 }
 
 // check holds the result to what the scenario expects.
@@ -447,7 +467,9 @@ func (r *scenarioRun) print(w io.Writer, o *outcome) {
 		t.Add(p.ID, fmt.Sprint(p.Rows), fmt.Sprintf("index %d", o.Receipt.Logs[i].Index))
 	}
 	t.Print(w)
-	fmt.Fprintf(w, "rows in common   %d\n", o.CommonRows)
+	if _, aligned := r.view.GetCounts()[job.CountCommon]; aligned {
+		fmt.Fprintf(w, "rows in common   %d\n", o.CommonRows)
+	}
 	printResult(w, o.Result)
 	for _, st := range r.tables {
 		fmt.Fprintf(w, "\n%s receives table %s\n", st.party, st.name)
@@ -488,7 +510,7 @@ func printResult(w io.Writer, result map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(result)) {
 		if m, ok := result[name].(map[string]any); ok {
 			for _, k := range slices.Sorted(maps.Keys(m)) {
-				if _, number := m[k].(float64); number && !slices.Contains(columns, k) {
+				if _, ok := number(m[k]); ok && !slices.Contains(columns, k) {
 					columns = append(columns, k)
 				}
 			}
@@ -504,7 +526,7 @@ func printResult(w io.Writer, result map[string]any) {
 			line := []string{strings.ToUpper(name)}
 			for _, k := range columns {
 				cell := ""
-				if f, ok := m[k].(float64); ok {
+				if f, ok := number(m[k]); ok {
 					cell = strconv.FormatFloat(f, 'f', 4, 64)
 				}
 				line = append(line, cell)

@@ -22,7 +22,9 @@
 // request. A platform that invents consent is refused. Nor can it get round
 // that with a false key on the roster: a provider's own node refuses a roster
 // that gives the provider another key than its own ([RuleOwnKey]), and that
-// node is the one that holds the data.
+// node is the one that holds the data. For the same reason it remembers which
+// versions of its own entries it has registered: a platform cannot go back to
+// one that was shared more freely ([RuleEntryRollback]).
 //
 // Whatever is signed is verified over the bytes as they came. Documents with
 // fields this build does not know are refused, since an unknown field might
@@ -76,6 +78,7 @@ const (
 	RuleEntryMismatch    = "entry_mismatch"    // not the entry or version that was asked for
 	RuleEntrySuperseded  = "entry_superseded"  // a newer version is current
 	RuleEntryRevoked     = "entry_revoked"     // withdrawn or revoked
+	RuleEntryRollback    = "entry_rollback"    // of this very party, in a version that it has replaced
 	RuleRequest          = "request"           // a request that breaks the rules for requests
 	RuleRequestSignature = "request_signature" // not signed by its requester
 	RuleItems            = "items"             // items that the entry does not have

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -43,6 +44,8 @@ type Client struct {
 	conn     *grpc.ClientConn
 	platform catalogv1.PlatformClient
 	badKey   atomic.Bool // the last handshake met another key than the pinned one
+	// questions is shared by the calls under way; see settled.
+	questions *semaphore.Weighted
 
 	mu     sync.Mutex
 	roster *Roster
@@ -54,6 +57,7 @@ const (
 	maxReply        = 32 << 20 // a whole catalog
 	maxCachedGrants = 1024
 	olderRetries    = 3
+	maxQuestions    = 1 << 30 // at once
 )
 
 // NewClient makes a client. It does not connect yet.
@@ -74,7 +78,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.PlatformKey = bytes.Clone(cfg.PlatformKey)
-	c := &Client{cfg: cfg, grants: make(map[string]*Grant)}
+	c := &Client{cfg: cfg, grants: make(map[string]*Grant), questions: semaphore.NewWeighted(maxQuestions)}
 	tlsConfig, err := cfg.Key.ClientTLS(cfg.Party, cfg.PlatformKey)
 	if err != nil {
 		return nil, err
@@ -181,17 +185,43 @@ func (c *Client) keep(signed *signv1.Signed) (*Roster, error) {
 	return r, nil
 }
 
-// settled repeats ask while its answer is older than one seen before: two
-// calls at once may come back in the other order, and asking again settles
-// that. A platform that has really gone back stays refused.
-func settled(ask func() error) error {
+// settled runs ask, which puts a question to the platform and holds the answer
+// to the versions seen. Questions that overlap may be answered in one order and
+// heard in another, and the one that was overtaken looks older than what has
+// been seen: it is asked again, in the end with no other question under way.
+// What is older then, the platform has really gone back to.
+func (c *Client) settled(ctx context.Context, ask func() error) error {
 	var err error
-	for range olderRetries {
-		if err = ask(); Rule(err) != RuleRosterRollback && Rule(err) != RuleStatusRollback {
-			break
+	for attempt := range olderRetries {
+		share := int64(1)
+		if attempt == olderRetries-1 {
+			share = maxQuestions
 		}
+		if err := c.questions.Acquire(ctx, share); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("%w: no answer that settles what is current", ErrUnreachable)
+			}
+			return context.Cause(ctx)
+		}
+		err = ask()
+		c.questions.Release(share)
+		switch Rule(err) {
+		case RuleRosterRollback, RuleStatusRollback, RuleEntryRollback:
+			continue
+		}
+		break
 	}
 	return err
+}
+
+// raiseOwn remembers the highest version of an entry of this party's own, and
+// refuses an older one whatever the platform says of it: what a provider has
+// replaced, or withdrawn, is no longer its word.
+func (c *Client) raiseOwn(e *Entry) error {
+	if e.Provider() != c.cfg.Party {
+		return nil
+	}
+	return raise(c.cfg.Seen, RuleEntryRollback, "own-entry/"+e.Code(), e.Version())
 }
 
 // Roster implements Resolver.
@@ -210,7 +240,7 @@ func (c *Client) Roster(ctx context.Context) (*Roster, error) {
 // stranger.
 func (c *Client) freshRoster(ctx context.Context) (*Roster, error) {
 	var r *Roster
-	err := settled(func() error {
+	err := c.settled(ctx, func() error {
 		a, err := call(ctx, c, c.platform.GetRoster, &catalogv1.GetRosterRequest{})
 		if err != nil {
 			return err
@@ -227,7 +257,7 @@ func (c *Client) freshRoster(ctx context.Context) (*Roster, error) {
 // Grant implements Resolver.
 func (c *Client) Grant(ctx context.Context, id string) (*Grant, error) {
 	var g *Grant
-	err := settled(func() error {
+	err := c.settled(ctx, func() error {
 		a, err := call(ctx, c, c.platform.GetGrant, &catalogv1.GetGrantRequest{GrantId: id})
 		if err != nil {
 			return err
@@ -240,7 +270,15 @@ func (c *Client) Grant(ctx context.Context, id string) (*Grant, error) {
 		if err == nil && g.ID() != id {
 			err = alarm(RuleGrant, "the platform gave another grant than the one asked for")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		for _, e := range g.entries {
+			if err := c.raiseOwn(e); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -267,7 +305,7 @@ func (c *Client) Status(ctx context.Context, grantID string) error {
 	for _, e := range g.entries {
 		q.Subjects = append(q.Subjects, &catalogv1.SubjectKey{Subject: catalogv1.Subject_SUBJECT_ENTRY, Id: e.Code()})
 	}
-	return settled(func() error {
+	return c.settled(ctx, func() error {
 		a, err := call(ctx, c, c.platform.GetStatus, q)
 		if err != nil {
 			return err
@@ -381,16 +419,22 @@ func (c *Client) RegisterEntry(ctx context.Context, entry *catalogv1.Entry) (*En
 	if err != nil {
 		return nil, err
 	}
-	a, err := call(ctx, c, c.platform.RegisterEntry, &catalogv1.RegisterEntryRequest{Entry: signed})
-	if err != nil {
-		return nil, err
-	}
-	s, err := verifyStatus(a.GetStatus(), r, c.cfg.Seen, c.cfg.Now(), catalogv1.Subject_SUBJECT_ENTRY, m.Code)
-	if err != nil {
+	var s *catalogv1.Status
+	if err := c.settled(ctx, func() error { // the same registration again is answered as the first time
+		a, err := call(ctx, c, c.platform.RegisterEntry, &catalogv1.RegisterEntryRequest{Entry: signed})
+		if err != nil {
+			return err
+		}
+		s, err = verifyStatus(a.GetStatus(), r, c.cfg.Seen, c.cfg.Now(), catalogv1.Subject_SUBJECT_ENTRY, m.Code)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	if !sameBytes(s.Digest, e.digest) {
 		return nil, alarm(RuleStatusMismatch, "the platform registered something else than entry %s version %d", m.Code, m.Version)
+	}
+	if err := c.raiseOwn(e); err != nil {
+		return nil, err
 	}
 	return e, nil
 }

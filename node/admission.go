@@ -71,9 +71,10 @@ func (n *Node) takeUse(a *admitted) error {
 	return nil
 }
 
-// runCounter counts a grant's runs. The digest makes sure that no other
-// document under the same ID gets a fresh count.
-func runCounter(g *catalog.Grant) string { return fmt.Sprintf("runs/%s/%x", g.ID(), g.Digest()) }
+// runCounter counts the runs of the request behind a grant. It goes by the
+// bytes that requester and providers signed, so that a platform that grants one
+// request twice does not double what they agreed to.
+func runCounter(g *catalog.Grant) string { return fmt.Sprintf("runs/%x", g.RequestDigest()) }
 
 // withinGrant holds every line of the contract to the grant.
 func (n *Node) withinGrant(c *contract, g *catalog.Grant) error {

@@ -168,6 +168,11 @@ func (n *Node) draft(g *catalog.Grant, req *nodev1.SubmitJobRequest) (*contract,
 	if def, ok := n.registry.Lookup(kind); ok {
 		c.Assumptions = def.Assumptions
 	}
+	for _, in := range req.GetInputs() {
+		if !slices.ContainsFunc(comp.Roles, func(b catalog.RoleBinding) bool { return b.Party == in.GetParty() }) {
+			return nil, n.refuse("parties", "%s takes no part in %s under grant %s", clip(in.GetParty(), 64), kind, g.ID())
+		}
+	}
 	for _, b := range comp.Roles {
 		p := &peerv1.Participant{Party: b.Party, Role: b.Role}
 		if len(req.GetInputs()) == 0 {
@@ -184,6 +189,9 @@ func (n *Node) draft(g *catalog.Grant, req *nodev1.SubmitJobRequest) (*contract,
 			e, ok := g.Entry(in.GetEntry())
 			if !ok {
 				return nil, n.refuse("entry", "grant %s does not cover entry %s", g.ID(), in.GetEntry())
+			}
+			if v := in.GetVersion(); v != 0 && v != e.Version() {
+				return nil, n.refuse("entry_version", "grant %s covers version %d of entry %s", g.ID(), e.Version(), e.Code())
 			}
 			items := in.GetItems()
 			if len(items) == 0 {

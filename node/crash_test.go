@@ -475,9 +475,15 @@ func newRelay(t *testing.T, to string) *relay {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &relay{Listener: l, cut: make(chan struct{})}
+	r.serve(t, to)
+	return r
+}
+
+// serve passes on what comes until the test ends.
+func (r *relay) serve(t *testing.T, to string) {
 	r.wg.Go(func() {
 		for {
-			in, err := l.Accept()
+			in, err := r.Accept()
 			if err != nil {
 				return
 			}
@@ -494,7 +500,7 @@ func newRelay(t *testing.T, to string) *relay {
 		}
 	})
 	t.Cleanup(func() {
-		l.Close()
+		r.Close()
 		r.mu.Lock()
 		for _, c := range r.open {
 			c.Close()
@@ -502,7 +508,6 @@ func newRelay(t *testing.T, to string) *relay {
 		r.mu.Unlock()
 		r.wg.Wait()
 	})
-	return r
 }
 
 func (r *relay) pass(to, from net.Conn) {

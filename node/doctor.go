@@ -40,7 +40,11 @@ func (n *Node) Doctor(ctx context.Context, _ *nodev1.DoctorRequest) (*nodev1.Doc
 		return r, nil
 	}
 	roster, err := n.refreshRoster(ctx)
-	check("catalog", "platform", err, "the roster is signed by the pinned key and current", "compare platform.public_key in node.yaml with the platform's")
+	hint := "compare platform.public_key in node.yaml with the platform's"
+	if catalog.Rule(err) == catalog.RulePartySuspended {
+		hint = "ask the platform why this party is suspended"
+	}
+	check("catalog", "platform", err, "the roster is signed by the pinned key and current", hint)
 	if err != nil {
 		return r, nil
 	}
@@ -82,7 +86,12 @@ func (n *Node) doctorPlatform(ctx context.Context, check checker) bool {
 func (n *Node) doctorPeer(ctx context.Context, p catalog.Party, check checker) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	hello, err := n.peers.Hello(ctx, p.ID, &peerv1.HelloRequest{Version: n.version})
+	peers := n.transport()
+	if peers == nil {
+		check("route", p.ID, errors.New("this node is starting"), "", "try again in a moment")
+		return
+	}
+	hello, err := peers.Hello(ctx, p.ID, &peerv1.HelloRequest{Version: n.version})
 	switch {
 	case errors.Is(err, suite.ErrPeerKey):
 		check("certificate", p.ID, err, "", "the node at "+p.Endpoint+" does not hold the key on the roster: another node may listen there")

@@ -76,6 +76,9 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 	case n.closing:
 		n.mu.Unlock()
 		return nil, n.refuseLocal("shutdown", "the node is stopping")
+	case n.peers == nil:
+		n.mu.Unlock()
+		return nil, n.refuseLocal("starting", "the node is starting: try again in a moment")
 	case len(n.active) >= n.cfg.Limits.ConcurrentJobs:
 		n.mu.Unlock()
 		return nil, n.refuseLocal("concurrent_jobs", "limits.concurrent_jobs of this node is %d and all are running: try again when one has ended", n.cfg.Limits.ConcurrentJobs)
@@ -268,7 +271,13 @@ func (n *Node) withdraw(a *active, cause error) {
 	n.end(ctx, a, Refused, r.RuleCode, r.Error(), true)
 }
 
+// abortWait bounds the word to the other parties that a job is over: one that
+// does not answer finds out by itself.
+const abortWait = 3 * time.Second
+
 func (n *Node) abortAll(ctx context.Context, a *active, class string) {
+	ctx, cancel := context.WithTimeout(ctx, abortWait)
+	defer cancel()
 	var wg sync.WaitGroup
 	for _, other := range a.contract.others(n.cfg.Party) {
 		wg.Go(func() {

@@ -53,8 +53,10 @@ var ErrHomeExists = errors.New("node: the home folder holds a node already")
 
 // Create makes a new home with fresh keys. It refuses a folder that has one.
 func (h Home) Create() (*suite.Key, error) {
-	if _, err := os.Stat(h.keyFile()); err == nil {
-		return nil, fmt.Errorf("%w: %s", ErrHomeExists, h.Dir)
+	for _, f := range []string{h.keyFile(), h.ConfigFile()} {
+		if _, err := os.Stat(f); err == nil {
+			return nil, fmt.Errorf("%w: %s", ErrHomeExists, h.Dir)
+		}
 	}
 	for _, d := range []string{h.Dir, h.storeDir(), h.resultDir(), h.AuditDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -76,6 +78,21 @@ func (h Home) Create() (*suite.Key, error) {
 		return nil, err
 	}
 	return key, writeNew(h.publicFile(), EncodeKey(key.Public())+"\n")
+}
+
+// Undo removes what Create made, where nothing came of it. What else the folder
+// holds stays, and so does the folder then.
+func (h Home) Undo() error {
+	var errs []error
+	for _, f := range []string{h.keyFile(), h.storeKey(), h.publicFile()} {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("node: home: %w", err))
+		}
+	}
+	for _, d := range []string{h.storeDir(), h.resultDir(), h.AuditDir(), h.Dir} {
+		_ = os.Remove(d) // only where it is empty
+	}
+	return errors.Join(errs...)
 }
 
 func writeNew(path, text string) error {
@@ -181,7 +198,9 @@ func (h Home) storeSecret() (secret.Bytes, error) {
 // Config reads and validates node.yaml.
 func (h Home) Config() (Config, error) {
 	var c Config
-	if err := strictyaml.DecodeFile(h.ConfigFile(), &c); err != nil {
+	if err := strictyaml.DecodeFile(h.ConfigFile(), &c); errors.Is(err, fs.ErrNotExist) {
+		return c, h.noNode()
+	} else if err != nil {
 		return c, err
 	}
 	for i, d := range c.Datasets {
@@ -190,11 +209,15 @@ func (h Home) Config() (Config, error) {
 	return c, nil
 }
 
+func (h Home) noNode() error {
+	return fmt.Errorf("node: %s holds no node: run `yinqiao node init --invite CODE` first, or name its folder with --home", h.Dir)
+}
+
 // PublicKey reads the public half, which clients of the operator API pin.
 func (h Home) PublicKey() ([]byte, error) {
 	text, err := os.ReadFile(h.publicFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("node: %s holds no node: run `yinqiao node init --invite CODE` first, or name its folder with --home", h.Dir)
+		return nil, h.noNode()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)

@@ -34,6 +34,9 @@ type Options struct {
 	Log      *slog.Logger
 	// Metrics hears what happens; nil counts nothing.
 	Metrics Metrics
+	// Platform replaces the client of the reference platform, so that an
+	// existing platform can stand behind the node; nil uses node.yaml's.
+	Platform Platform
 }
 
 // Metrics is what a node reports of itself; api.Metrics collects it.
@@ -91,6 +94,7 @@ type Node struct {
 
 	peers  *peer.Peers
 	roster atomic.Pointer[catalog.Roster]
+	keysMu sync.Mutex // guards the file of known keys
 	events eventGate
 	asked  atomic.Int64 // when an unknown party last made the node ask for the roster
 
@@ -158,6 +162,10 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 		defer cancel()
 		return n.audit.Close(ctx)
 	})
+	if o.Platform != nil {
+		n.resolver = o.Platform
+		return n, n.recoverJobs(ctx)
+	}
 	client, err := catalog.NewClient(catalog.ClientConfig{
 		Address: cfg.Platform.Address, PlatformKey: cfg.PlatformKey(), Party: cfg.Party, Key: key, Seen: seen{n.store}, Log: n.log,
 		RosterAge: time.Nanosecond, // every decision rests on the roster of this moment

@@ -87,8 +87,13 @@ func countJob(h *hooks) job.Definition {
 			var p struct {
 				Open  bool `json:"open"`
 				Sneak bool `json:"sneak"`
+				Panic bool `json:"panic"`
 			}
-			return job.DecodeParams(s.Params, &p)
+			err := job.DecodeParams(s.Params, &p)
+			if p.Panic {
+				panic("a fault in the job kind")
+			}
+			return err
 		},
 		Run: func(ctx context.Context, env job.Env) (job.Result, error) {
 			var p struct {
@@ -168,12 +173,13 @@ func newWorldOf(t *testing.T, ids ...string) *world {
 	w := &world{t: t, ctx: ctx, hooks: &hooks{err: map[string]error{}, cnt: map[string]int64{}}, homes: map[string]Home{}, nodes: map[string]*Node{}, stops: map[string]func(){}}
 	t.Cleanup(cancel)
 	home := filepath.Join(t.TempDir(), "platform")
-	must(t, platform.Init(home, platform.Config{Listen: "127.0.0.1:0", AutoAccept: true}))
+	var err error
+	w.platLis, err = net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	must(t, platform.Init(home, platform.Config{Listen: w.platLis.Addr().String(), Advertise: w.platLis.Addr().String(), AutoAccept: true}))
 	s, err := platform.Open(home, platform.Options{Version: "test"})
 	must(t, err)
 	w.platform, w.platHome = s, home
-	w.platLis, err = net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
 	pctx, pcancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(pctx, w.platLis) }()
@@ -221,7 +227,6 @@ func (w *world) enrolAt(id, addr, endpoint string) {
 	must(t, err)
 	inv, err := catalog.ParseInvite(code)
 	must(t, err)
-	inv.Address = w.platLis.Addr().String()
 	_, err = catalog.Enrol(w.ctx, inv, key, endpoint, id)
 	must(t, err)
 	csv := filepath.Join(h.Dir, "data.csv")

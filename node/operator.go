@@ -213,7 +213,12 @@ func (n *Node) WatchJob(ctx context.Context, req *nodev1.WatchJobRequest, send f
 	a := n.findJob(req.GetJob())
 	for a != nil {
 		v, changed := a.view()
-		if State(v.GetState()).Final() {
+		if State(v.GetState()).Final() { // shown once its record is left
+			select {
+			case <-a.ended:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 			break
 		}
 		if err := send(v); err != nil {

@@ -149,6 +149,8 @@ func TestInitiatorRefuses(t *testing.T) {
 		{&nodev1.SubmitJobRequest{GrantId: grant, Kind: "psi.none.v1"}, "kind"},
 		{&nodev1.SubmitJobRequest{GrantId: grant, Purpose: "marketing"}, "purpose"},
 		{&nodev1.SubmitJobRequest{GrantId: grant, Inputs: []*nodev1.JobInput{{Party: "bank", Entry: bankCode, Items: []string{"id", "hidden"}}}}, "items"},
+		{&nodev1.SubmitJobRequest{GrantId: grant, Inputs: []*nodev1.JobInput{{Party: "bank", Entry: bankCode, Version: 9}}}, "entry_version"},
+		{&nodev1.SubmitJobRequest{GrantId: grant, Inputs: []*nodev1.JobInput{{Party: "third", Entry: bankCode}}}, "parties"},
 		{&nodev1.SubmitJobRequest{GrantId: grant, Params: []byte(`{"open":true}`)}, "permission"},
 		{&nodev1.SubmitJobRequest{GrantId: grant, Recipients: []string{"bank", "third"}}, "recipients"},
 	} {
@@ -160,8 +162,8 @@ func TestInitiatorRefuses(t *testing.T) {
 	if len(w.events("gov")) != 0 {
 		t.Error("gov was asked")
 	}
-	if len(w.events("bank")) != 6 {
-		t.Errorf("%d events recorded, want 6", len(w.events("bank")))
+	if len(w.events("bank")) != 8 {
+		t.Errorf("%d events recorded, want 8", len(w.events("bank")))
 	}
 }
 

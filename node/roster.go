@@ -19,7 +19,10 @@ func (n *Node) refreshRoster(ctx context.Context) (*catalog.Roster, error) {
 		return nil, err
 	}
 	n.roster.Store(r)
-	if err := n.home.writeKnownKeys(keysOf(r)); err != nil {
+	n.keysMu.Lock()
+	err = n.home.writeKnownKeys(keysOf(r))
+	n.keysMu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	n.metrics.PlatformSeen(n.now())

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -24,7 +25,11 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("session: %s disagrees on %s: ours %q, theirs %q", e.Peer, e.Field, e.Ours, e.Peers)
+	field := e.Field
+	if strings.ContainsFunc(field, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		field = strconv.QuoteToASCII(field) // a peer's own, and not for a terminal
+	}
+	return fmt.Sprintf("session: %s disagrees on %s: ours %q, theirs %q", e.Peer, field, e.Ours, e.Peers)
 }
 
 func (e *MismatchError) Unwrap() error { return ErrMismatch }
@@ -141,11 +146,22 @@ func compareFields(peer PartyID, ours, theirs []Field) error {
 			return &MismatchError{Peer: peer, Field: f.Name, Ours: f.Value, Peers: "(absent)"}
 		}
 		if theirs[i].Value != f.Value {
-			return &MismatchError{Peer: peer, Field: f.Name, Ours: f.Value, Peers: theirs[i].Value}
+			return &MismatchError{Peer: peer, Field: f.Name, Ours: f.Value, Peers: clip(theirs[i].Value)}
 		}
 	}
 	if len(theirs) > len(ours) {
-		return &MismatchError{Peer: peer, Field: theirs[len(ours)].Name, Ours: "(absent)", Peers: theirs[len(ours)].Value}
+		f := theirs[len(ours)]
+		return &MismatchError{Peer: peer, Field: clip(f.Name), Ours: "(absent)", Peers: clip(f.Value)}
 	}
 	return nil
+}
+
+// clip keeps a peer from filling an error, which is logged and recorded, with
+// as much as a first frame holds.
+func clip(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
 }

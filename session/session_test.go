@@ -230,3 +230,30 @@ func TestMeterCountsRounds(t *testing.T) {
 		t.Errorf("p1: %+v, want %+v", out[1].Traffic, want)
 	}
 }
+
+// What a peer wrote stands in an error in one line, and not at any length.
+func TestMismatchIsShort(t *testing.T) {
+	long := strings.Repeat("\n\x1b[2J", 5000)
+	for name, theirs := range map[string]session.Field{
+		"a value": {Name: "k", Value: long},
+		"a name":  {Name: long, Value: "1"},
+	} {
+		var err error
+		keep := func(_ context.Context, s *session.Session) error {
+			err = s.Bind(t.Context(), "p.v1", session.Field{Name: "k", Value: "1"})
+			return nil
+		}
+		other := func(_ context.Context, s *session.Session) error {
+			fields := []session.Field{{Name: "k", Value: "1"}, theirs}
+			if theirs.Name == "k" {
+				fields = fields[1:]
+			}
+			_ = s.Bind(t.Context(), "p.v1", fields...)
+			return nil
+		}
+		sessiontest.Net{}.Run(t, keep, other)
+		if !errors.Is(err, session.ErrMismatch) || len(err.Error()) > 2000 || strings.ContainsAny(err.Error(), "\n\x1b") {
+			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
+		}
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/yinqiao/yinqiao/fl/metrics"
 	"github.com/yinqiao/yinqiao/internal/wire"
@@ -120,6 +119,8 @@ type inputs struct {
 }
 
 // run is one party's part: bind, align, split, train, evaluate, compare counts.
+// The minimum of common rows holds for those that train, too: the split is the
+// job's choice and not the grant's.
 func run(ctx context.Context, env job.Env) (job.Result, error) {
 	pl, err := readSpec(env.Spec)
 	if err != nil {
@@ -155,6 +156,9 @@ func run(ctx context.Context, env job.Env) (job.Result, error) {
 	if counts[CountTrain] == 0 {
 		return job.Result{}, ErrNoRows
 	}
+	if counts[CountTrain] < pl.minIntersection {
+		return job.Result{}, fmt.Errorf("logit: %w (%d common rows train)", job.ErrMinIntersection, counts[CountTrain])
+	}
 	if counts[CountTrain] > maxRows || counts[CountTest] > maxRows {
 		return job.Result{}, fmt.Errorf("%w: more than %d rows to train or hold out", ErrRange, maxRows)
 	}
@@ -182,7 +186,9 @@ func run(ctx context.Context, env job.Env) (job.Result, error) {
 	return res, nil
 }
 
-// bindFields are the public parameters that both parties must share.
+// bindFields are the public parameters that both parties must share. The
+// minimum intersection is not one: a node may hold to a higher one than the
+// grant's, which is its own affair, and the alignment enforces each side's.
 func bindFields(spec job.Spec, pl plan) ([]session.Field, error) {
 	b, err := json.Marshal(pl.params)
 	if err != nil {
@@ -192,7 +198,6 @@ func bindFields(spec job.Spec, pl plan) ([]session.Field, error) {
 		{Name: string(LabelHolder), Value: string(spec.ByRole(LabelHolder)[0])},
 		{Name: string(FeatureHolder), Value: string(spec.ByRole(FeatureHolder)[0])},
 		{Name: "params", Value: string(b)},
-		{Name: "min_intersection", Value: strconv.FormatInt(pl.minIntersection, 10)},
 	}, nil
 }
 

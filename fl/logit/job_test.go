@@ -344,11 +344,11 @@ func TestRefusals(t *testing.T) {
 		}(), job.ErrMinIntersection},
 		{"all rows train", newWorld(t, a, b, func(p *Params) {
 			quick(p)
-			p.Evaluation, p.Split = EvaluateScores, Split{Rule: SplitKeyMod, Modulus: 1 << 30, TrainBelow: 1 << 29}
+			p.Evaluation, p.Split = EvaluateScores, Split{Rule: SplitKeyMod, Modulus: 1000, TrainBelow: 500}
 		}), ErrNoHeld},
 		{"one row trains", newWorld(t, labels(func(_ int, y float64) float64 { return y }), b, func(p *Params) {
 			quick(p)
-			p.Split = Split{Rule: SplitKeyMod, Modulus: 1 << 30, TrainBelow: 1}
+			p.Split = Split{Rule: SplitKeyMod, Modulus: 1000, TrainBelow: 1}
 		}), ErrOneClass},
 		{"one class", newWorld(t, labels(func(int, float64) float64 { return 1 }), b, quick), ErrOneClass},
 		{"label missing", newWorld(t, labels(func(i int, y float64) float64 {
@@ -392,6 +392,35 @@ func TestBindNamesTheField(t *testing.T) {
 	var m *session.MismatchError
 	if !errors.As(err, &m) || m.Field != "params" {
 		t.Errorf("%v", err)
+	}
+}
+
+// Each party holds to its own minimum intersection, whichever is the higher,
+// and one that suffices for both stands in nobody's way.
+func TestMinimumOfEachParty(t *testing.T) {
+	a, b, _ := couple(t, 120)
+	all := newWorld(t, a, b, func(p *Params) { p.MaxIterations, p.Terms, p.Split = 1, 1, Split{Rule: SplitNone} })
+	some := newWorld(t, a, b, func(p *Params) { p.MaxIterations, p.Terms = 1, 1 })
+	for _, c := range []struct {
+		w              world
+		label, feature int64
+		want           error
+	}{
+		{all, 0, 120, nil}, {all, 120, 1, nil}, {all, 121, 1, job.ErrMinIntersection}, {all, 1, 121, job.ErrMinIntersection},
+		// 120 rows are common; about 84 of them train.
+		{some, 60, 60, nil}, {some, 120, 60, job.ErrMinIntersection}, {some, 60, 120, job.ErrMinIntersection},
+	} {
+		part := func(i int, least int64) sessiontest.Party {
+			w := c.w
+			w.spec.Limits = job.Limits{MinIntersection: least}
+			return func(ctx context.Context, s *session.Session) error {
+				_, err := run(ctx, jobEnv(w, i, s))
+				return err
+			}
+		}
+		if err := sessiontest.Cause(sessiontest.Net{}.Run(t, part(0, c.label), part(1, c.feature))); !errors.Is(err, c.want) {
+			t.Errorf("minimum %d and %d: %v, want %v", c.label, c.feature, err, c.want)
+		}
 	}
 }
 

@@ -90,6 +90,10 @@ const (
 	maxColumns                   = 1024 // of one party, without label and weight
 	maxRows                      = 1 << 20
 	maxRelativeWeight            = 16 // of a row, the mean being 1
+	// maxModulus keeps a split from being a filter: with a large one a job could
+	// name single persons by their numbers, train with and without them, and
+	// compare. Which runs a grant allows it does not say.
+	maxModulus = 1000
 )
 
 // DefaultParams returns the defaults: the reference setting for thousands of
@@ -146,8 +150,8 @@ func (s Split) faults() (errs []error) {
 	default:
 		errs = append(errs, errors.New(`logit: parameter split.rule: want "hash", "key_mod" or "none"`))
 	}
-	if s.Modulus < 2 || s.Modulus > 1<<32 {
-		errs = append(errs, errors.New("logit: parameter split.modulus: want 2 to 2^32"))
+	if s.Modulus < 2 || s.Modulus > maxModulus {
+		errs = append(errs, fmt.Errorf("logit: parameter split.modulus: want 2 to %d", maxModulus))
 	}
 	if s.TrainBelow < 1 || s.TrainBelow >= s.Modulus {
 		errs = append(errs, errors.New("logit: parameter split.train_below: want 1 to below split.modulus"))

@@ -53,6 +53,7 @@ func TestValidate(t *testing.T) {
 		`{"label":"y","momentum":1}`:                        "parameter momentum",
 		`{"label":"y","split":{"rule":"x"}}`:                "parameter split.rule",
 		`{"label":"y","split":{"modulus":1}}`:               "parameter split.modulus",
+		`{"label":"y","split":{"modulus":1001}}`:            "parameter split.modulus",
 		`{"label":"y","split":{"train_below":10}}`:          "parameter split.train_below",
 		`{"label":"y","split":{"modulus":-1}}`:              "modulus",
 		`{"label":"y","split":{"rule":"key_mod","salt":1}}`: "salt",

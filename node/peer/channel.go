@@ -21,6 +21,7 @@ import (
 type frames interface {
 	Send(*peerv1.Frame) error
 	Recv() (*peerv1.Frame, error)
+	Context() context.Context // ends with the stream
 }
 
 // channel is a session.Channel over one gRPC stream, which it may get later
@@ -44,6 +45,7 @@ type channel struct {
 	opened, attached bool
 	timer            *time.Timer
 
+	wanted chan struct{} // closed once this party has opened the channel
 	ready  chan struct{} // closed once stream is set
 	stream frames
 
@@ -66,7 +68,7 @@ const queued = 1
 func newChannel(l *Link, peer session.PartyID, label string) *channel {
 	c := &channel{
 		link: l, peer: peer, label: label,
-		ready: make(chan struct{}), in: make(chan []byte, queued),
+		wanted: make(chan struct{}), ready: make(chan struct{}), in: make(chan []byte, queued),
 		closeSend: make(chan struct{}), complete: make(chan struct{}), ended: make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(l.ctx)
@@ -308,13 +310,21 @@ func (c *channel) serve(s peerv1.Peer_StreamServer) error {
 }
 
 // hold runs the stream until it is gone. finish is called when nothing more
-// will be sent.
+// will be sent. Nothing is taken off a stream that this party has not asked
+// for: a peer that opens labels of its own fills their windows and no more.
 func (c *channel) hold(s frames, finish func()) {
 	c.stream = s
 	close(c.ready)
+	started := time.Now()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.write(s, finish) })
-	c.receive(s)
+	select {
+	case <-c.wanted:
+	case <-c.link.closing:
+	case <-c.ctx.Done():
+	case <-s.Context().Done():
+	}
+	c.receive(s, started)
 	c.cancel(errFinished) // no effect where it has failed
 	wg.Wait()
 }
@@ -362,14 +372,14 @@ func (c *channel) halfClosed(which *bool) {
 	}
 }
 
-// receive takes frames until the stream ends. The idle clock runs only while
-// it waits for one: a protocol that does not ask for messages is not the
-// peer's silence.
-func (c *channel) receive(s frames) {
+// receive takes frames until the stream, which is up since started, ends. The
+// idle clock runs only while it waits for one: a protocol that does not ask for
+// messages is not the peer's silence.
+func (c *channel) receive(s frames, started time.Time) {
 	limits := c.link.peers.limits
 	idle := time.AfterFunc(limits.Idle, func() { c.fail(ErrIdle) })
 	defer idle.Stop()
-	started, beats, closed := time.Now(), 0, false
+	beats, closed := 0, false
 	for {
 		idle.Reset(limits.Idle)
 		f, err := s.Recv()

@@ -84,6 +84,7 @@ type frameList struct {
 }
 
 func (*frameList) Send(*peerv1.Frame) error { return nil }
+func (*frameList) Context() context.Context { return context.Background() }
 func (l *frameList) Recv() (*peerv1.Frame, error) {
 	if len(l.frames) == 0 {
 		return nil, l.end
@@ -136,6 +137,7 @@ func FuzzFrames(f *testing.F) {
 		link.ctx, link.cancel = context.WithCancelCause(context.Background())
 		defer link.cancel(nil)
 		c := newChannel(link, "a", "")
+		close(c.wanted)
 		var wg sync.WaitGroup
 		wg.Go(func() { c.hold(l, func() {}) })
 		got := 0

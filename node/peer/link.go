@@ -158,6 +158,7 @@ func (l *Link) open(ctx context.Context, peer session.PartyID, label string) (se
 		return nil, fmt.Errorf("%w: %q with %s", ErrLabel, label, peer)
 	}
 	c.opened = true
+	close(c.wanted)
 	switch {
 	case l.self < at:
 		l.wg.Add(1)

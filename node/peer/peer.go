@@ -34,7 +34,8 @@
 //
 // A stream holds at most three messages of a peer that its protocol has not
 // asked for (two decoded, one being assembled), and Limits.Window bytes of
-// HTTP/2 flow control; a sender blocks once they are full.
+// HTTP/2 flow control; a sender blocks once they are full. A stream whose label
+// this party has not opened holds the window alone.
 package peer
 
 import (
@@ -193,6 +194,9 @@ const (
 	connWindow = 16 << 20
 	// headerBytes bounds the metadata of a call.
 	headerBytes = 16 << 10
+	// spareCalls is how many unary calls of a party may arrive beyond those that
+	// are served: enough that an honest one is told that the node is busy.
+	spareCalls = 8
 	// endedSessions is how many IDs of ended sessions are remembered here;
 	// Config.Seen remembers all of them.
 	endedSessions = 8192
@@ -228,6 +232,7 @@ type party struct {
 	streams int
 	calls   int
 	waiting int
+	uploads int // unary calls from their first byte on
 }
 
 // New makes the node's end. It neither listens nor dials before Serve, or a
@@ -276,6 +281,7 @@ func New(cfg Config) (*Peers, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second}),
 		grpc.WaitForHandlers(true),
+		grpc.InTapHandle(p.arriving),
 		grpc.UnaryInterceptor(p.unary),
 		grpc.StreamInterceptor(p.stream),
 	)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 )
@@ -78,6 +79,38 @@ func (p *Peers) leave(name string, count func(*party) *int) {
 
 func calls(s *party) *int   { return &s.calls }
 func streams(s *party) *int { return &s.streams }
+
+// arriving sees a call before any of its message has been read, which is long
+// before unary does: a party whose uploads stand still, or come all at once,
+// must not have this node hold a message of each. What is too many is ended
+// unread. It runs on the connection's reading goroutine, so it only counts.
+func (p *Peers) arriving(ctx context.Context, info *tap.Info) (context.Context, error) {
+	remote, ok := grpcpeer.FromContext(ctx)
+	if !ok || info.FullMethodName == peerv1.Peer_Stream_FullMethodName {
+		return ctx, nil
+	}
+	id, ok := remote.AuthInfo.(identity)
+	if !ok {
+		return ctx, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.partyLocked(id.party)
+	if s.uploads >= p.limits.Calls+spareCalls {
+		// An error here would leave the call's context behind in gRPC until the
+		// connection ends; a cancelled one ends the call and itself.
+		ended, cancel := context.WithCancelCause(ctx)
+		cancel(ErrBusy)
+		return ended, nil
+	}
+	s.uploads++
+	context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		s.uploads--
+	})
+	return ctx, nil
+}
 
 type callerKey struct{}
 

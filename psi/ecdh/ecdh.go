@@ -110,7 +110,14 @@ func (p Params) tagBytes(n, m int) (int, error) {
 	need := max((p.falseMatchBits()+pairs+7)/8, minTagBytes)
 	have := p.TagBytes
 	if have == 0 {
-		have = min(need, maxTagBytes)
+		// Two keys of one side whose tags agree end the session. A side that is
+		// much the larger has more such pairs than there are across, and gets
+		// longer tags as far as there are any.
+		within := 0
+		if most := uint64(max(n, m)); most > 1 {
+			within = bits.Len64(most*most/2 - 1)
+		}
+		have = min(max(need, (p.falseMatchBits()+within+7)/8), maxTagBytes)
 	}
 	if have < need {
 		return 0, fmt.Errorf("%w: %d and %d rows need tags of %d bytes for false_match_bits %d, and tags have %d",
@@ -147,13 +154,19 @@ func Send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int
 	}
 	defer r.scalar.Wipe()
 
-	// Both streams of points at once. The receiver's become tags,
+	// Both streams of points at once. The receiver's become tags.
 	tags, err := r.exchangePoints(ctx)
 	if err != nil {
 		return Match{}, err
 	}
 
-	// which go back in a secret order.
+	// An item sent several times would come back as so many equal tags, and tell
+	// by their number which row it was: the order hides distinct items only.
+	if _, err := r.indexTags(&tags); err != nil {
+		return Match{}, err
+	}
+
+	// The tags go back in a secret order.
 	var seed [seedSize]byte
 	if err := r.draw(seed[:]); err != nil {
 		return Match{}, err
@@ -206,11 +219,9 @@ func Receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 	if err != nil {
 		return Match{}, err
 	}
-	index := newIndex(r.peerRows, tags.at)
-	for j := range r.peerRows {
-		if !index.add(j) {
-			return Match{}, fmt.Errorf("%w: the sender has sent one item twice", ErrDisagree)
-		}
+	index, err := r.indexTags(&tags)
+	if err != nil {
+		return Match{}, err
 	}
 
 	// The own rows come back as tags in the sender's secret order: matched[j]
@@ -480,6 +491,17 @@ func (r *run) recvPoints(ctx context.Context) (tagList, error) {
 		r.sess.Progress("match", int64(at+len(chunk)), int64(r.peerRows))
 	}
 	return tags, nil
+}
+
+// indexTags indexes the tags of the peer's points, which must be distinct.
+func (r *run) indexTags(tags *tagList) (*index, error) {
+	x := newIndex(r.peerRows, tags.at)
+	for j := range r.peerRows {
+		if !x.add(j) {
+			return nil, fmt.Errorf("%w: %s has sent one item twice", ErrDisagree, r.link.peer)
+		}
+	}
+	return x, nil
 }
 
 // tagList holds the tags of points, chunk by chunk: it grows with what a peer

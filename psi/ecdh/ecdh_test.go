@@ -436,6 +436,9 @@ func TestTagBytes(t *testing.T) {
 		{Params{}, 1 << 20, 1 << 20, 10},
 		{Params{}, 1<<20 + 1, 1 << 20, 0},
 		{Params{}, 1 << 28, 1 << 12, 10},
+		{Params{}, 1 << 28, 1, 10}, // 2^55 pairs within the larger side
+		{Params{}, 1, 1 << 10, 8},
+		{Params{}, 1 << 10, 1 << 10, 8},
 		{Params{FalseMatchBits: 30}, 1 << 25, 1 << 25, 10},
 		{Params{FalseMatchBits: 30}, 1 << 26, 1 << 25, 0},
 		{Params{FalseMatchBits: 64}, 1 << 8, 1 << 8, 10},

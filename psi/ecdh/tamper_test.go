@@ -384,3 +384,115 @@ func TestLyingSender(t *testing.T) {
 		}
 	}
 }
+
+// A receiver that sends one item several times would learn from the number of
+// equal tags which of its rows is common, whatever their order: the sender
+// finds it before it returns any.
+func TestRepeatedPointsReturnNoTags(t *testing.T) {
+	xs := number(0, 20)
+	for name, repeat := range map[string]func(body []byte){
+		"one item for all": func(b []byte) {
+			for at := curve25519.Size; at < len(b); at += curve25519.Size {
+				copy(b[at:], b[:curve25519.Size])
+			}
+		},
+		"the first also as the last": func(b []byte) { copy(b[len(b)-curve25519.Size:], b[:curve25519.Size]) },
+	} {
+		var views [2]sessiontest.View
+		rec := record(&views)
+		net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
+			ch = rec.Wrap(l, ch)
+			if l.Self != "p1" {
+				return ch
+			}
+			return sessiontest.Tamper(ch, func(i int, p []byte) [][]byte {
+				if i > 0 && kind(p[0]) == kindPoints {
+					repeat(p[2:])
+				}
+				return [][]byte{p}
+			})
+		}}
+		r := align(t, net, xs, xs, Params{})
+		if err := r.out[0].Err; !errors.Is(err, ErrDisagree) {
+			t.Errorf("%s: the sender ended with %v", name, err)
+		}
+		if slices.Contains(kinds(views[0].Sent()), kindTags) {
+			t.Errorf("%s: tags were returned", name)
+		}
+	}
+}
+
+// A receiver that returns the sender's own points gets tags that match nothing
+// it can compute: no point of one direction is good for the other.
+func TestReflectedPoints(t *testing.T) {
+	xs := number(0, 20)
+	var tags map[string]bool
+	var own [][]byte // what the receiver can compute of the points: themselves, and masked
+	reflect := func(ctx context.Context, s *session.Session) error {
+		r, err := begin(ctx, s, false, items(xs), len(xs), Params{})
+		if err != nil {
+			return err
+		}
+		body, err := r.link.recv(ctx, kindPoints)
+		if err != nil {
+			return err
+		}
+		if err := r.link.send(ctx, kindPoints, body); err != nil {
+			return err
+		}
+		points := make([]curve25519.Point, len(xs))
+		if err := parsePoints(points, body); err != nil {
+			return err
+		}
+		for range 2 {
+			for _, p := range points {
+				own = append(own, slices.Clone(p[:r.tagBytes]))
+			}
+			r.scalar.Mul(points, points)
+		}
+		tags = map[string]bool{}
+		if _, err := r.recvTags(ctx, func(_ int, tag []byte) (bool, error) {
+			tags[string(tag)] = true
+			return false, nil
+		}); err != nil {
+			return err
+		}
+		if err := r.recvCheck(ctx); err != nil {
+			return err
+		}
+		return r.sendBelow(ctx)
+	}
+	var got error
+	sessiontest.Net{}.Run(t,
+		keepGoing(&got, func(ctx context.Context, s *session.Session) error {
+			_, err := Send(ctx, s, items(xs), len(xs), Params{})
+			return err
+		}),
+		keepGoing(new(error), reflect))
+	if !errors.Is(got, job.ErrMinIntersection) || len(tags) != len(xs) {
+		t.Fatalf("the sender ended with %v, after %d tags", got, len(tags))
+	}
+	for _, p := range own {
+		if tags[string(p)] {
+			t.Error("a reflected point comes back as one that the receiver knows")
+		}
+	}
+}
+
+// A peer that sends on after the end changes nothing and is not read.
+func TestMessagesAfterTheEnd(t *testing.T) {
+	for _, party := range []session.PartyID{"p0", "p1"} {
+		net := tampering(party, func(_ int, p []byte) [][]byte {
+			if len(p) > 0 && kind(p[0]) == kindDone {
+				return [][]byte{p, make([]byte, session.MaxMessage)} // a third would wait for a reader
+			}
+			return [][]byte{p}
+		})
+		net.Connect = sessiontest.Pipes(4)
+		r := align(t, net, number(0, 20), number(10, 30), Params{})
+		sessiontest.NoErrors(t, r.out)
+		if len(r.sender.Rows) != 10 || len(r.receiver.Rows) != 10 {
+			t.Errorf("%s: %d and %d rows", party, len(r.sender.Rows), len(r.receiver.Rows))
+		}
+	}
+}

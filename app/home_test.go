@@ -1,0 +1,43 @@
+package app
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The node's verbs and the platform's have folders of their own, whichever
+// verb was declared last.
+func TestDefaultHomes(t *testing.T) {
+	t.Setenv("HOME", "/h")
+	t.Setenv("YINQIAO_HOME", "")
+	registry, err := Registry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cli{registry: registry}
+	c.root()
+	if c.home != "/h/.yinqiao/node" || c.platform != "/h/.yinqiao/platform" {
+		t.Errorf("node at %s, platform at %s", c.home, c.platform)
+	}
+}
+
+// An enrolment that fails leaves the folder as it was, with what lay in it.
+func TestFailedInitKeepsTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "clients.csv"), []byte("id\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, stderr strings.Builder
+	// A well-formed code of a platform that is not there.
+	const code = "yq1047k2chq5rr2wc1e64x32dsm6gr0eykk5nh62vkbfcwvgdv87cwyxmqs820ktjjcqf8sm1jzbj0qmsfwtf4mt1gp5506egnnchze91h6ht2md7e9kv47me8tdzy44"
+	got := Run(t.Context(), []string{"node", "init", "--home", dir, "--invite", code, "--listen", "127.0.0.1:1"}, nil, &out, &stderr)
+	if got != exitFailed {
+		t.Fatalf("exit code %d: %s", got, stderr.String())
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "clients.csv" {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
