@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -162,12 +163,23 @@ func (c *cli) requestCommand() *cobra.Command {
 		},
 	}
 	decide := func(use, short, example string, approve bool) *cobra.Command {
-		var reason string
+		var reason, digest string
 		cmd := &cobra.Command{
 			Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), Example: example,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.call(cmd, api.Approve, func(ctx context.Context, op nodev1.OperatorClient) error {
-					r, err := op.DecideRequest(ctx, &nodev1.DecideRequestRequest{RequestId: args[0], Approve: approve, Reason: reason})
+					shown, err := op.ListRequests(ctx, &nodev1.ListRequestsRequest{RequestId: args[0]})
+					if err != nil {
+						return err
+					}
+					if len(shown.GetRequests()) != 1 {
+						return fmt.Errorf("the platform has no request %s for this party", args[0])
+					}
+					q := shown.GetRequests()[0]
+					if got := hex.EncodeToString(q.GetDigest()); digest != "" && !strings.EqualFold(digest, got) {
+						return fmt.Errorf("request %s is not the one with digest %s: look at it again with `yinqiao request show`", args[0], digest)
+					}
+					r, err := op.DecideRequest(ctx, &nodev1.DecideRequestRequest{RequestId: args[0], Approve: approve, Reason: reason, Digest: q.GetDigest()})
 					if err != nil {
 						return err
 					}
@@ -177,6 +189,7 @@ func (c *cli) requestCommand() *cobra.Command {
 			},
 		}
 		cmd.Flags().StringVar(&reason, "reason", "", "the legal reason; a refusal needs one")
+		cmd.Flags().StringVar(&digest, "digest", "", "decide only if this is still the request's digest, as request show printed it")
 		return cmd
 	}
 	cmd := group("request", "File, show, approve and refuse exchange requests", create, submit, list, show,
@@ -223,6 +236,7 @@ func (c *cli) showRequest(q *nodev1.RequestSummary) {
 	line("reason", q.GetReason())
 	line("grant", q.GetGrantId())
 	line("awaiting", awaited(q.GetState(), q.GetAwaiting()))
+	line("digest", hex.EncodeToString(q.GetDigest()))
 	line("requester", r.GetRequester())
 	line("purpose", r.GetPurpose())
 	line("scene", r.GetScene())

@@ -201,7 +201,7 @@ func (r *scenarioRun) obtainGrant(ctx context.Context) error {
 		if !ok {
 			return fmt.Errorf("request: waits for %s, which is not in the scenario", party)
 		}
-		d, err := op.DecideRequest(ctx, &nodev1.DecideRequestRequest{RequestId: q.GetRequest().GetId(), Approve: true})
+		d, err := op.DecideRequest(ctx, &nodev1.DecideRequestRequest{RequestId: q.GetRequest().GetId(), Approve: true, Digest: q.GetDigest()})
 		if err != nil {
 			return fmt.Errorf("%s: approve: %w", party, err)
 		}

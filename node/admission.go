@@ -37,6 +37,11 @@ func (n *Node) admit(ctx context.Context, c *contract) (*admitted, error) {
 	if !bytes.Equal(g.Digest(), c.GetGrantDigest()) {
 		return nil, n.refuseSecurity("grant_digest", "the contract cites another grant under the ID %s", g.ID())
 	}
+	if _, err := n.store.Get(refusedKey(g.RequestDigest())); err == nil {
+		return nil, n.refuse("provider_refused", "%s has refused the request behind grant %s", n.cfg.Party, g.ID())
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
 	if err := n.withinGrant(c, g); err != nil {
 		return nil, err
 	}

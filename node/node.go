@@ -76,6 +76,10 @@ func (s seen) Raise(key string, version int64) error {
 // waits are how long a receipt waits for the other parties' parts.
 type waits struct{ finish, sign time.Duration }
 
+// peerStreams is how many streams one party may hold open here at once: a job
+// takes a few, and each can fill its window.
+const peerStreams = 32
+
 // Node is one party's running node.
 type Node struct {
 	cfg      Config
@@ -186,7 +190,7 @@ func (n *Node) Run(ctx context.Context, lis net.Listener) error {
 	peers, err := peer.New(peer.Config{
 		Listener: lis, Key: n.key, Party: n.cfg.Party, Directory: (*directory)(n), Handler: (*handler)(n), Log: n.log,
 		Seen:   func(ctx context.Context, id string) error { return n.store.Once(ctx, "link/"+id) },
-		Limits: peer.Limits{Idle: n.cfg.Limits.PeerIdle, Open: n.cfg.Limits.PeerIdle, SessionBytes: n.cfg.Limits.SessionBytes},
+		Limits: peer.Limits{Idle: n.cfg.Limits.PeerIdle, Open: n.cfg.Limits.PeerIdle, SessionBytes: n.cfg.Limits.SessionBytes, Streams: peerStreams},
 	})
 	if err != nil {
 		return err

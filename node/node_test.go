@@ -349,7 +349,7 @@ func (w *world) approved(q *catalogv1.Request) string {
 	id := r.GetRequest().GetRequest().GetId()
 	var last *nodev1.RequestSummary
 	for _, p := range r.GetRequest().GetAwaiting() {
-		d, err := w.nodes[p].DecideRequest(as(w.ctx, "ap"), &nodev1.DecideRequestRequest{RequestId: id, Approve: true})
+		d, err := w.nodes[p].DecideRequest(as(w.ctx, "ap"), &nodev1.DecideRequestRequest{RequestId: id, Approve: true, Digest: r.GetRequest().GetDigest()})
 		must(w.t, err)
 		last = d.GetRequest()
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -167,14 +168,29 @@ func (n *Node) ListRequests(ctx context.Context, req *nodev1.ListRequestsRequest
 
 // DecideRequest signs this provider's approval or refusal of a request.
 func (n *Node) DecideRequest(ctx context.Context, req *nodev1.DecideRequestRequest) (*nodev1.DecideRequestReply, error) {
+	if len(req.GetDigest()) == 0 {
+		return nil, invalid("a decision names the digest of the request that was shown")
+	}
 	q, err := n.resolver.Decide(ctx, catalog.Decision{
-		RequestID: req.GetRequestId(), Approve: req.GetApprove(), Reason: req.GetReason(), Person: person(ctx),
+		RequestID: req.GetRequestId(), Digest: req.GetDigest(), Approve: req.GetApprove(), Reason: req.GetReason(), Person: person(ctx),
 	})
 	if err != nil {
 		return nil, n.asRefusal(err)
 	}
+	// This node keeps its party's last word itself: a platform that forgets a
+	// refusal does not bring the consent back.
+	if req.GetApprove() {
+		err = n.store.Delete(refusedKey(q.Digest))
+	} else {
+		err = n.store.Put(refusedKey(q.Digest), []byte{1})
+	}
+	if err != nil {
+		return nil, err
+	}
 	return &nodev1.DecideRequestReply{Request: summarise(q)}, nil
 }
+
+func refusedKey(requestDigest []byte) string { return fmt.Sprintf("refused/%x", requestDigest) }
 
 func summarise(q *catalog.Request) *nodev1.RequestSummary {
 	return &nodev1.RequestSummary{

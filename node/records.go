@@ -269,7 +269,7 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 		}
 		switch {
 		case receipt != nil:
-			r.Staged, r.State = true, Done
+			r.Staged, r.State, r.Class, r.Reason = true, Done, "", ""
 			if err := n.settle(ctx, r, receipt); errors.Is(err, fs.ErrNotExist) {
 				n.log.Error("the output of a finished job is gone", slog.String("job", r.Job))
 			} else if err != nil {

@@ -412,3 +412,40 @@ func TestCancel(t *testing.T) {
 		t.Error("cancelled twice")
 	}
 }
+
+// TestDecisionIsAboutWhatWasShown: a decision names the bytes that the person
+// saw, and a refusal stays in force at the provider's own node even where the
+// platform forgets it.
+func TestDecisionIsAboutWhatWasShown(t *testing.T) {
+	w := newWorld(t)
+	grant := w.granted(nil)
+	gov := w.nodes["gov"]
+	g, err := gov.resolver.Grant(w.ctx, grant)
+	must(t, err)
+	decide := func(approve bool, digest []byte) error {
+		_, err := gov.DecideRequest(as(w.ctx, "ap"), &nodev1.DecideRequestRequest{
+			RequestId: g.RequestID(), Approve: approve, Reason: "misuse", Digest: digest,
+		})
+		return err
+	}
+	var invalid *Invalid
+	if err := decide(true, nil); !errors.As(err, &invalid) {
+		t.Errorf("a decision without a digest: %v", err)
+	}
+	other := g.RequestDigest()
+	other[0] ^= 1
+	if r, _ := rule(decide(true, other)); r != "request" {
+		t.Errorf("a decision on other bytes: rule %q", r)
+	}
+	must(t, gov.store.Put(refusedKey(g.RequestDigest()), []byte{1}))
+	if r := w.propose(grant, nil, nil).GetRefusal(); r.GetRule() != "provider_refused" {
+		t.Errorf("after its own refusal: %v", r)
+	}
+	if err := decide(false, g.RequestDigest()); err != nil {
+		t.Errorf("a refusal after the grant: %v", err)
+	}
+	_, err = w.submit(&nodev1.SubmitJobRequest{GrantId: grant})
+	if r, by := rule(err); r != "grant_revoked" || by != "bank" {
+		t.Errorf("rule %q by %q: %v", r, by, err)
+	}
+}

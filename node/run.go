@@ -72,6 +72,12 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 		return
 	}
 	state, class, reason := n.classify(err)
+	if a.rec.Staged {
+		// Every party that finished has signed, and holds the receipt: this is
+		// this node's own trouble, and its next start completes the release.
+		n.end(last, a, Releasing, class, "the receipt is complete, and the output opens when the node is started again: "+reason, false)
+		return
+	}
 	untouched := traffic.MessagesSent == 0 && traffic.MessagesReceived == 0
 	var told sync.WaitGroup
 	if class != "peer_aborted" {
@@ -133,7 +139,7 @@ func (n *Node) watchGrant(ctx context.Context, grant string) *failure {
 		case err == nil:
 			last = n.now()
 			n.metrics.PlatformSeen(last)
-		case errors.As(err, &rule):
+		case !errors.Is(err, catalog.ErrUnreachable) && errors.As(err, &rule):
 			return fail(rule.Rule, "%s", rule.Text)
 		case n.now().Sub(last) > n.cfg.Limits.PlatformGrace:
 			return fail("platform_unreachable", "the platform has not answered for %s (limits.platform_grace)", n.cfg.Limits.PlatformGrace)

@@ -857,6 +857,7 @@ type DecideRequestRequest struct {
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Approve       bool                   `protobuf:"varint,2,opt,name=approve,proto3" json:"approve,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // RequestSummary.digest of what the person was shown; required
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -910,6 +911,13 @@ func (x *DecideRequestRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *DecideRequestRequest) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
 }
 
 type DecideRequestReply struct {
@@ -2150,12 +2158,13 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x19\n" +
 	"\bgrant_id\x18\x04 \x01(\tR\agrantId\x12\x1a\n" +
 	"\bawaiting\x18\x05 \x03(\tR\bawaiting\x12\x16\n" +
-	"\x06digest\x18\x06 \x01(\fR\x06digest\"g\n" +
+	"\x06digest\x18\x06 \x01(\fR\x06digest\"\x7f\n" +
 	"\x14DecideRequestRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x18\n" +
 	"\aapprove\x18\x02 \x01(\bR\aapprove\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"O\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\fR\x06digest\"O\n" +
 	"\x12DecideRequestReply\x129\n" +
 	"\arequest\x18\x01 \x01(\v2\x1f.yinqiao.node.v1.RequestSummaryR\arequest\"\x12\n" +
 	"\x10ListKindsRequest\"=\n" +
