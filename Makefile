@@ -14,7 +14,7 @@ CONCURRENT := ./session/... ./node/... ./catalog/... ./internal/store/... ./inte
 GO_SOURCES := $(shell find . -name '*.go' -not -path './.bin/*' -not -name '*_test.go' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race fuzz bench check fmt vet staticcheck lint proto clean
+.PHONY: help build demo test outside race fuzz bench check fmt vet staticcheck lint proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo: build ## watch a bank and a department train a joint credit model (DEMO_FL
 
 test: ## run all tests
 	go test ./...
+
+outside: ## test and run the protocol that lives outside this module
+	cd examples/outside-protocol && go vet ./... && go test ./... && go run . scenario run .
 
 race: ## run the tests of concurrent packages under the race detector (needs a C compiler)
 	go test -race -short $(CONCURRENT)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 			"await":   await,
 			"ports":   ports,
 			"capture": capture,
+			"match":   match,
 			"mistype": mistype,
 			"flip":    flip,
 			"bytes":   writeBytes,
@@ -112,6 +114,16 @@ func ports(ts *testscript.TestScript, neg bool, args []string) {
 // capture NAME sets a variable to what the last command printed.
 func capture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// match NAME REGEXP sets a variable to the group in what the last command
+// printed.
+func match(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("no match of %s", args[1])
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 // mistype NAME FROM sets a variable to FROM's value with one letter changed.

@@ -213,7 +213,14 @@ func (r *scenarioRun) obtainGrant(ctx context.Context) error {
 	}
 	r.grant = q
 	l := q.GetRequest().GetLimits()
-	r.step("the platform grants it: %s, %d runs, intersection of at least %d", q.GetGrantId(), l.GetMaxRuns(), l.GetMinIntersection())
+	terms := fmt.Sprintf("%d run", l.GetMaxRuns())
+	if l.GetMaxRuns() != 1 {
+		terms += "s"
+	}
+	if l.GetMinIntersection() > 0 {
+		terms += fmt.Sprintf(", intersection of at least %d", l.GetMinIntersection())
+	}
+	r.step("the platform grants it: %s, %s", q.GetGrantId(), terms)
 	return nil
 }
 

@@ -90,16 +90,22 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	told.Wait()
 }
 
-// reasonOf is why a run ended. The cause of its cancelled context says more
-// than what that broke; a party that left may still say why.
+// reasonOf is why a run ended. What this party found out for itself counts;
+// a broken call or channel is mostly a consequence, of which the cause of the
+// cancelled context says more. A party that left may still say why.
 func (n *Node) reasonOf(ctx context.Context, err error) error {
-	if _, class, _ := n.classify(err); class == "peer_gone" {
+	_, class, _ := n.classify(err)
+	switch class {
+	case "peer_gone":
 		word := time.NewTimer(lastWord)
 		defer word.Stop()
 		select {
 		case <-ctx.Done():
 		case <-word.C:
 		}
+	case "protocol", "receipt", "internal", "platform_unreachable":
+	default:
+		return err
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
