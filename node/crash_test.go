@@ -74,8 +74,7 @@ func childNode(home Home) error {
 	}
 	ran := make(chan error, 1)
 	go func() { ran <- n.Run(ctx, l) }()
-	for n.ready() == nil {
-		time.Sleep(time.Millisecond)
+	for tick := time.NewTicker(time.Millisecond); !n.up(); <-tick.C {
 	}
 	fmt.Println("ready")
 	if grant := os.Getenv(envSubmit); grant != "" {
@@ -518,7 +517,7 @@ func TestRepeatedKills(t *testing.T) {
 		c := w.child("gov")
 		id, err := w.submit(&nodev1.SubmitJobRequest{GrantId: grant})
 		must(t, err)
-		time.Sleep(time.Duration(i) * 15 * time.Millisecond) // the moment is the test's subject
+		<-time.After(time.Duration(i) * 15 * time.Millisecond) // the moment is the test's subject
 		c.kill()
 		bank := w.ended("bank", id)
 		w.start("gov")

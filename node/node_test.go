@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -268,17 +267,26 @@ func (w *world) start(id string) {
 		})
 	}
 	t.Cleanup(w.stops[id])
-	for n.ready() == nil {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, n.up)
 }
 
-// ready reports whether Run has set the transport up.
-func (n *Node) ready() error {
-	if n.roster.Load() == nil || n.transport() == nil {
-		return nil
+// up reports whether Run has set the transport up.
+func (n *Node) up() bool { return n.roster.Load() != nil && n.transport() != nil }
+
+// until waits for a condition that nobody announces.
+func until(t testing.TB, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(30 * time.Second)
+	defer late.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			t.Fatal("the condition did not come about")
+		}
 	}
-	return errors.New("up")
 }
 
 type testWriter struct{ t *testing.T }

@@ -146,8 +146,9 @@ func (n *Node) stage(id string, res job.Result, commit *audit.Committer) error {
 	}); err != nil {
 		return err
 	}
-	fmt.Fprintf(commit, "values %d\n", len(b))
-	commit.Write(b)
+	if err := commitTo(commit, "values", b); err != nil {
+		return err
+	}
 	names := make([]string, 0, len(res.Tables))
 	for name := range res.Tables {
 		if !plainTable(name) {
@@ -165,10 +166,20 @@ func (n *Node) stage(id string, res job.Result, commit *audit.Committer) error {
 		if err != nil {
 			return fmt.Errorf("node: result: %w", err)
 		}
-		fmt.Fprintf(commit, "table %s %d\n", name, len(b))
-		commit.Write(b)
+		if err := commitTo(commit, "table "+name, b); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// commitTo adds one named piece to a commitment.
+func commitTo(commit *audit.Committer, name string, b []byte) error {
+	if _, err := fmt.Fprintf(commit, "%s %d\n", name, len(b)); err != nil {
+		return err
+	}
+	_, err := commit.Write(b)
+	return err
 }
 
 func plainTable(s string) bool {

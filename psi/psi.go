@@ -2,14 +2,16 @@
 // package below it, into the list that a node registers.
 //
 //	psi.ecdh.v1   package ecdh   both parties learn the aligned intersection
+//	psi.rr22.v1   package rr22   the same, or the receiver alone: fast for large sets
 package psi
 
 import (
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/psi/ecdh"
+	"github.com/yinqiao/yinqiao/psi/rr22"
 )
 
 // Jobs returns the job kinds of this family.
 func Jobs() []job.Definition {
-	return []job.Definition{ecdh.Definition()}
+	return []job.Definition{ecdh.Definition(), rr22.Definition()}
 }

@@ -89,7 +89,8 @@ func (d driverLog) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (d driverLog) WithAttrs(a []slog.Attr) slog.Handler { return driverLog{d.Handler.WithAttrs(a)} }
-func (d driverLog) WithGroup(n string) slog.Handler      { return driverLog{d.Handler.WithGroup(n)} }
+
+func (d driverLog) WithGroup(n string) slog.Handler { return driverLog{d.Handler.WithGroup(n)} }
 
 func lower(lv slog.Level) slog.Level {
 	if lv < slog.LevelWarn {

@@ -84,8 +84,10 @@ func TestMalformedFrames(t *testing.T) {
 			b[at] = v
 			return b
 		}
-		for _, n := range []int{0, 1, headerSize - 1, headerSize, headerSize + 1, headerSize + seedSize - 1, headerSize + seedSize,
-			headerSize + seedSize + 1, headerSize + seedSize + s.rowSize(Degree), len(good) / 2, len(good) - s.rowSize(Degree), len(good) - 1} {
+		for _, n := range []int{
+			0, 1, headerSize - 1, headerSize, headerSize + 1, headerSize + seedSize - 1, headerSize + seedSize,
+			headerSize + seedSize + 1, headerSize + seedSize + s.rowSize(Degree), len(good) / 2, len(good) - s.rowSize(Degree), len(good) - 1,
+		} {
 			refuse(fmt.Sprintf("cut to %d bytes", n), good[:n], ErrFrame)
 		}
 		refuse("nil", nil, ErrFrame)

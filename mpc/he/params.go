@@ -80,24 +80,42 @@ type set struct {
 
 // Set codes are never reused for other parameters.
 var sets = map[ParamID]set{
-	Forward36: {code: 1, qbits: 44, resp: 2, tbits: 36, flood: 93,
-		q: []uint64{0xfffffffc001, 0xffffff6c001, 0xfffffebc001}},
-	Forward36Wide: {code: 2, qbits: 48, resp: 2, tbits: 36, flood: 105,
-		q: []uint64{0xffffffffc001, 0xfffffffd8001, 0xfffffffa0001}},
-	Forward38: {code: 3, qbits: 46, resp: 2, tbits: 38, flood: 97,
-		q: []uint64{0x3ffffff84001, 0x3ffffff70001, 0x3ffffff58001}},
-	Forward38Wide: {code: 4, qbits: 50, resp: 2, tbits: 38, flood: 109,
-		q: []uint64{0x3ffffffffc001, 0x3fffffffcc001, 0x3ffffffef4001}},
-	Backward104: {code: 5, qbits: 49, resp: 3, tbits: 104, flood: 89,
-		q: []uint64{0x1fffffff74001, 0x1fffffff68001, 0x1fffffff50001, 0x1ffffffee8001}},
-	SlotA45: {code: 6, qbits: 56, resp: 2, t: 0x1ffffff8c001, flood: 120,
-		q: []uint64{0xfffffffffb4001, 0xfffffffff78001, 0xfffffffff70001}},
-	SlotB45: {code: 7, qbits: 56, resp: 2, t: 0x1ffffff5c001, flood: 120,
-		q: []uint64{0xfffffffffb4001, 0xfffffffff78001, 0xfffffffff70001}},
-	SlotA45Wide: {code: 8, qbits: 58, resp: 2, t: 0x1ffffff8c001, flood: 126,
-		q: []uint64{0x3fffffffff34001, 0x3fffffffff0c001, 0x3ffffffffef8001}},
-	SlotB45Wide: {code: 9, qbits: 58, resp: 2, t: 0x1ffffff5c001, flood: 126,
-		q: []uint64{0x3fffffffff34001, 0x3fffffffff0c001, 0x3ffffffffef8001}},
+	Forward36: {
+		code: 1, qbits: 44, resp: 2, tbits: 36, flood: 93,
+		q: []uint64{0xfffffffc001, 0xffffff6c001, 0xfffffebc001},
+	},
+	Forward36Wide: {
+		code: 2, qbits: 48, resp: 2, tbits: 36, flood: 105,
+		q: []uint64{0xffffffffc001, 0xfffffffd8001, 0xfffffffa0001},
+	},
+	Forward38: {
+		code: 3, qbits: 46, resp: 2, tbits: 38, flood: 97,
+		q: []uint64{0x3ffffff84001, 0x3ffffff70001, 0x3ffffff58001},
+	},
+	Forward38Wide: {
+		code: 4, qbits: 50, resp: 2, tbits: 38, flood: 109,
+		q: []uint64{0x3ffffffffc001, 0x3fffffffcc001, 0x3ffffffef4001},
+	},
+	Backward104: {
+		code: 5, qbits: 49, resp: 3, tbits: 104, flood: 89,
+		q: []uint64{0x1fffffff74001, 0x1fffffff68001, 0x1fffffff50001, 0x1ffffffee8001},
+	},
+	SlotA45: {
+		code: 6, qbits: 56, resp: 2, t: 0x1ffffff8c001, flood: 120,
+		q: []uint64{0xfffffffffb4001, 0xfffffffff78001, 0xfffffffff70001},
+	},
+	SlotB45: {
+		code: 7, qbits: 56, resp: 2, t: 0x1ffffff5c001, flood: 120,
+		q: []uint64{0xfffffffffb4001, 0xfffffffff78001, 0xfffffffff70001},
+	},
+	SlotA45Wide: {
+		code: 8, qbits: 58, resp: 2, t: 0x1ffffff8c001, flood: 126,
+		q: []uint64{0x3fffffffff34001, 0x3fffffffff0c001, 0x3ffffffffef8001},
+	},
+	SlotB45Wide: {
+		code: 9, qbits: 58, resp: 2, t: 0x1ffffff5c001, flood: 126,
+		q: []uint64{0x3fffffffff34001, 0x3fffffffff0c001, 0x3ffffffffef8001},
+	},
 }
 
 // Flood says how much noise hides the evaluator's data.
