@@ -79,10 +79,12 @@ func TestVerifyGrantRefuses(t *testing.T) {
 				s.Signatures = []*signv1.Signature{w.keys[tax].Sign(tax, suite.ContextEntry, s.Payload)}
 			}
 		}, RuleApprovalForged, true},
-		"consent by nobody on the roster": {func(w *world) {
-			w.approve = append(w.approve, &catalogv1.Decision{RequestId: "R-1", Party: "zs-ghost", Approved: true})
+		"consent by nobody on the roster": {
+			func(w *world) {
+				w.approve = append(w.approve, &catalogv1.Decision{RequestId: "R-1", Party: "zs-ghost", Approved: true})
+			},
+			RuleUnknownSigner, true,
 		},
-			RuleUnknownSigner, true},
 		"request signed by a stranger": {func(w *world) {
 			w.signedRequest = func(s *signv1.Signed) {
 				s.Signatures = []*signv1.Signature{newKey(w.tb).Sign(bank, suite.ContextRequest, s.Payload)}
@@ -112,8 +114,10 @@ func TestVerifyGrantRefuses(t *testing.T) {
 		"entry by another code table":   {func(w *world) { w.entries[1].CodeTable = "zs:00" }, RuleCodeTable, false},
 		"entry withdrawn":               {func(w *world) { w.entries[0].Withdrawn = true }, RuleEntryRevoked, false},
 		"item the entry lacks":          {func(w *world) { w.request.Uses[0].Items = []string{"id", "salary"} }, RuleItems, false},
-		"provider takes no part": {func(w *world) { w.request.Computations = w.request.Computations[:1] },
-			RuleRequest, false},
+		"provider takes no part": {
+			func(w *world) { w.request.Computations = w.request.Computations[:1] },
+			RuleRequest, false,
+		},
 		"recipient takes no part": {func(w *world) { w.request.Recipients = []string{"zs-other"} }, RuleRequest, false},
 		"no limit on runs":        {func(w *world) { w.request.Limits.MaxRuns = 0 }, RuleRequest, false},
 		"no purpose":              {func(w *world) { w.request.Purpose = "" }, RuleRequest, false},
@@ -488,7 +492,7 @@ func TestCodeTable(t *testing.T) {
 	if c, err := Canonical().Code(FieldFormat, "database table"); err != nil || c != "0200" {
 		t.Errorf("%q %v", c, err)
 	}
-	if (ShareType(0)).String() != "unknown" {
+	if ShareType(0).String() != "unknown" {
 		t.Error("the zero share type has a meaning")
 	}
 }

@@ -339,7 +339,8 @@ func (w *world) granted(change func(*catalogv1.Request)) string {
 		Purpose: "joint count", Scene: "test", LegalBasis: "contract",
 		Uses: []*catalogv1.Use{{Entry: bankCode, Version: 1, Items: []string{"id", "x"}}, {Entry: govCode, Version: 1, Items: []string{"id", "x"}}},
 		Computations: []*catalogv1.Computation{{Kind: testKind, Roles: []*catalogv1.RoleBinding{
-			{Party: "bank", Role: "left"}, {Party: "gov", Role: "right"}}}},
+			{Party: "bank", Role: "left"}, {Party: "gov", Role: "right"},
+		}}},
 		Recipients: []string{"bank", "gov"},
 		Limits:     &catalogv1.Limits{MaxRuns: 3, ValidFrom: timestamppb.Now(), ValidUntil: timestamppb.New(time.Now().Add(time.Hour))},
 	}

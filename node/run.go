@@ -299,8 +299,10 @@ func (n *Node) runError(err error) error {
 
 // peerError is a unary call to a peer that gave no answer.
 func (n *Node) peerError(party string, err error) error {
-	return &Refusal{By: n.cfg.Party, RuleCode: "peer_unreachable",
-		Text: fmt.Sprintf("%s did not answer (%s): run `yinqiao node doctor`", party, peer.Reason(err))}
+	return &Refusal{
+		By: n.cfg.Party, RuleCode: "peer_unreachable",
+		Text: fmt.Sprintf("%s did not answer (%s): run `yinqiao node doctor`", party, peer.Reason(err)),
+	}
 }
 
 func (n *Node) classify(err error) (State, string, string) {

@@ -196,22 +196,43 @@ func TestKeysRefused(t *testing.T) {
 		want KeyError
 		is   []error
 	}{
-		{"duplicates after normalisation",
+		{
+			"duplicates after normalisation",
 			texts(t, []any{secret}, []any{"other"}, []any{" secret"}, []any{"ｓｅｃｒｅｔ"}),
-			KeyError{Rows: 4, Duplicates: KeyFault{Count: 2, First: 3}}, []error{ErrDuplicateKeys}},
-		{"blanks",
+			KeyError{Rows: 4, Duplicates: KeyFault{Count: 2, First: 3}},
+			[]error{ErrDuplicateKeys},
+		},
+		{
+			"blanks",
 			texts(t, []any{secret}, []any{"\u3000"}, []any{nil}, []any{""}),
-			KeyError{Rows: 4, Blanks: KeyFault{Count: 3, First: 2}}, []error{ErrBlankKeys}},
-		{"both", texts(t, []any{secret}, []any{secret}, []any{nil}),
-			KeyError{Rows: 3, Duplicates: KeyFault{Count: 1, First: 2}, Blanks: KeyFault{Count: 1, First: 3}}, []error{ErrDuplicateKeys, ErrBlankKeys}},
-		{"a blank part", texts(t, []any{secret, "a"}, []any{secret, " "}),
-			KeyError{Rows: 2, Blanks: KeyFault{Count: 1, First: 2}}, []error{ErrBlankKeys}},
-		{"invalid UTF-8", texts(t, []any{secret}, []any{"\xc4\xe3"}),
-			KeyError{Rows: 2, Bad: KeyFault{Count: 1, First: 2}}, []error{ErrBadKeys}},
-		{"too long", texts(t, []any{secret}, []any{long}),
-			KeyError{Rows: 2, Bad: KeyFault{Count: 1, First: 2}}, []error{ErrBadKeys}},
-		{"too long together", texts(t, []any{long[:3000], long[:3000]}),
-			KeyError{Rows: 1, Bad: KeyFault{Count: 1, First: 1}}, []error{ErrBadKeys}},
+			KeyError{Rows: 4, Blanks: KeyFault{Count: 3, First: 2}},
+			[]error{ErrBlankKeys},
+		},
+		{
+			"both", texts(t, []any{secret}, []any{secret}, []any{nil}),
+			KeyError{Rows: 3, Duplicates: KeyFault{Count: 1, First: 2}, Blanks: KeyFault{Count: 1, First: 3}},
+			[]error{ErrDuplicateKeys, ErrBlankKeys},
+		},
+		{
+			"a blank part", texts(t, []any{secret, "a"}, []any{secret, " "}),
+			KeyError{Rows: 2, Blanks: KeyFault{Count: 1, First: 2}},
+			[]error{ErrBlankKeys},
+		},
+		{
+			"invalid UTF-8", texts(t, []any{secret}, []any{"\xc4\xe3"}),
+			KeyError{Rows: 2, Bad: KeyFault{Count: 1, First: 2}},
+			[]error{ErrBadKeys},
+		},
+		{
+			"too long", texts(t, []any{secret}, []any{long}),
+			KeyError{Rows: 2, Bad: KeyFault{Count: 1, First: 2}},
+			[]error{ErrBadKeys},
+		},
+		{
+			"too long together", texts(t, []any{long[:3000], long[:3000]}),
+			KeyError{Rows: 1, Bad: KeyFault{Count: 1, First: 1}},
+			[]error{ErrBadKeys},
+		},
 	} {
 		k, err := Keys(context.Background(), c.tab, RuleID)
 		var ke *KeyError

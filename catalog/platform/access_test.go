@@ -425,8 +425,10 @@ func TestHome(t *testing.T) {
 	if _, err := Open(home, Options{}); err == nil || !strings.Contains(err.Error(), "make one with init") {
 		t.Errorf("no home: %v", err)
 	}
-	if err := Init(home, Config{Listen: "nowhere", Advertise: ":1", StatusLife: time.Millisecond, MinFreeMiB: -1, CodeTable: CodeTable{Name: "x",
-		Fields: map[string]map[string]string{"share_type": {"1": "maybe"}}}}); err == nil {
+	if err := Init(home, Config{Listen: "nowhere", Advertise: ":1", StatusLife: time.Millisecond, MinFreeMiB: -1, CodeTable: CodeTable{
+		Name:   "x",
+		Fields: map[string]map[string]string{"share_type": {"1": "maybe"}},
+	}}); err == nil {
 		t.Error("a bad configuration was taken")
 	} else {
 		for _, key := range []string{"listen", "advertise", "status_life", "min_free_mib", "maybe"} {
@@ -435,8 +437,10 @@ func TestHome(t *testing.T) {
 			}
 		}
 	}
-	cfg := Config{Listen: "127.0.0.1:0", AutoAccept: true, StatusLife: 30 * time.Second, MinFreeMiB: 1, CodeTable: CodeTable{Name: "zs",
-		Fields: map[string]map[string]string{"share_type": {"0": "conditional", "1": "unconditional", "2": "none"}}}}
+	cfg := Config{Listen: "127.0.0.1:0", AutoAccept: true, StatusLife: 30 * time.Second, MinFreeMiB: 1, CodeTable: CodeTable{
+		Name:   "zs",
+		Fields: map[string]map[string]string{"share_type": {"0": "conditional", "1": "unconditional", "2": "none"}},
+	}}
 	if err := Init(home, cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -96,8 +96,10 @@ func reveals(spec job.Spec) []job.Disclosure {
 	}
 	if p.Evaluation == EvaluateScores {
 		d = append(d,
-			job.Disclosure{To: LabelHolder, Field: "scores", Permission: PermissionScores,
-				What: "the exact joint score of every held-out row, and with it the feature holder's partial score: nearly a strong column itself (R² .92 for PAY_0 of default_credit)"},
+			job.Disclosure{
+				To: LabelHolder, Field: "scores", Permission: PermissionScores,
+				What: "the exact joint score of every held-out row, and with it the feature holder's partial score: nearly a strong column itself (R² .92 for PAY_0 of default_credit)",
+			},
 			job.Disclosure{To: LabelHolder, Field: "auc", What: "area under the ROC curve of the joint scores; of its own model, which tells nothing new"},
 			job.Disclosure{To: LabelHolder, Field: "ks", What: "Kolmogorov-Smirnov distance of the joint scores; of its own model, which tells nothing new"})
 	} else if p.Baseline {

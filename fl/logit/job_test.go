@@ -406,9 +406,14 @@ func TestMinimumOfEachParty(t *testing.T) {
 		label, feature int64
 		want           error
 	}{
-		{all, 0, 120, nil}, {all, 120, 1, nil}, {all, 121, 1, job.ErrMinIntersection}, {all, 1, 121, job.ErrMinIntersection},
+		{all, 0, 120, nil},
+		{all, 120, 1, nil},
+		{all, 121, 1, job.ErrMinIntersection},
+		{all, 1, 121, job.ErrMinIntersection},
 		// 120 rows are common; about 84 of them train.
-		{some, 60, 60, nil}, {some, 120, 60, job.ErrMinIntersection}, {some, 60, 120, job.ErrMinIntersection},
+		{some, 60, 60, nil},
+		{some, 120, 60, job.ErrMinIntersection},
+		{some, 60, 120, job.ErrMinIntersection},
 	} {
 		part := func(i int, least int64) sessiontest.Party {
 			w := c.w

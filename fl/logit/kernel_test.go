@@ -308,9 +308,21 @@ func TestCompare(t *testing.T) {
 	n := func(x int64) *big.Int { return big.NewInt(x) }
 	minus := func(a *big.Int, x int64) *big.Int { return new(big.Int).Sub(a, n(x)) }
 	cases := [][2]*big.Int{
-		{n(0), n(0)}, {n(0), n(1)}, {n(1), n(0)}, {n(5), n(5)}, {n(6), n(5)}, {n(5), n(6)},
-		{top, top}, {minus(top, 1), top}, {top, minus(top, 1)}, {n(0), top}, {top, n(0)},
-		{minus(pow2(40), 1), pow2(40)}, {pow2(40), minus(pow2(40), 1)}, {pow2(86), pow2(85)}, {pow2(85), pow2(86)},
+		{n(0), n(0)},
+		{n(0), n(1)},
+		{n(1), n(0)},
+		{n(5), n(5)},
+		{n(6), n(5)},
+		{n(5), n(6)},
+		{top, top},
+		{minus(top, 1), top},
+		{top, minus(top, 1)},
+		{n(0), top},
+		{top, n(0)},
+		{minus(pow2(40), 1), pow2(40)},
+		{pow2(40), minus(pow2(40), 1)},
+		{pow2(86), pow2(85)},
+		{pow2(85), pow2(86)},
 		{pow2(90), top}, // beyond the width: below nothing
 	}
 	p := params()

@@ -28,14 +28,16 @@ func sessions(t testing.TB, window int, wrap func(session.Channel) session.Chann
 	parties := []session.PartyID{"bank", "gov"}
 	open := func(self session.PartyID) *session.Session {
 		opener := network.Opener(self)
-		s, err := session.New(t.Context(), session.Config{ID: "test", Self: self, Parties: parties,
+		s, err := session.New(t.Context(), session.Config{
+			ID: "test", Self: self, Parties: parties,
 			Open: func(ctx context.Context, peer session.PartyID, name string) (session.Channel, error) {
 				ch, err := opener(ctx, peer, name)
 				if err == nil && wrap != nil && self == "bank" {
 					ch = wrap(ch)
 				}
 				return ch, err
-			}})
+			},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

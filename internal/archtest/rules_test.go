@@ -33,8 +33,10 @@ var rules = []rule{
 	{folder: "benchmarks", may: everything},
 	{folder: "examples", reason: "an example that needs the module stands in a module of its own"},
 
-	{folder: "node", may: []string{"node/...", "catalog", "session", "job", "table", "internal/...", "proto/..."},
-		reason: "a node knows jobs only as job.Definition"},
+	{
+		folder: "node", may: []string{"node/...", "catalog", "session", "job", "table", "internal/...", "proto/..."},
+		reason: "a node knows jobs only as job.Definition",
+	},
 	{folder: "node/peer", may: []string{"session", "internal/wire", "internal/suite", "proto/..."}},
 	{folder: "node/api", may: nodeFace},
 	{folder: "node/console", may: nodeFace},

@@ -151,8 +151,14 @@ func TestRaise(t *testing.T) {
 		version int64
 		err     error
 	}{
-		{"roster", 0, nil}, {"roster", 3, nil}, {"roster", 3, nil}, {"roster", 2, ErrOlder},
-		{"roster", 4, nil}, {"status", 1, nil}, {"roster", 3, ErrOlder}, {"roster", -1, ErrOlder},
+		{"roster", 0, nil},
+		{"roster", 3, nil},
+		{"roster", 3, nil},
+		{"roster", 2, ErrOlder},
+		{"roster", 4, nil},
+		{"status", 1, nil},
+		{"roster", 3, ErrOlder},
+		{"roster", -1, ErrOlder},
 	} {
 		if err := s.Raise(st.key, st.version); !errors.Is(err, st.err) {
 			t.Errorf("step %d: %v", i, err)

@@ -14,8 +14,10 @@ import (
 func sample(t testing.TB) *table.Table {
 	t.Helper()
 	b := table.NewBuilder(table.Schema{
-		{Name: "id", Type: table.Text, Key: true}, {Name: "n", Type: table.Int},
-		{Name: "x", Type: table.Float}, {Name: "s", Type: table.Text},
+		{Name: "id", Type: table.Text, Key: true},
+		{Name: "n", Type: table.Int},
+		{Name: "x", Type: table.Float},
+		{Name: "s", Type: table.Text},
 	})
 	b.Texts(0).AppendValues([]string{"a", "b", "c"}, nil)
 	b.Ints(1).AppendValues([]int64{math.MaxInt64, 0, -3}, []bool{true, false, true})

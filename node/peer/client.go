@@ -107,7 +107,8 @@ func (p *Peers) connect(endpoint string, public []byte) (*client, error) {
 // call makes one unary call to a party, with the ctx's deadline or
 // Limits.Call.
 func call[Q, R any](ctx context.Context, p *Peers, name string, req Q,
-	method func(peerv1.PeerClient, context.Context, Q, ...grpc.CallOption) (R, error)) (R, error) {
+	method func(peerv1.PeerClient, context.Context, Q, ...grpc.CallOption) (R, error),
+) (R, error) {
 	var none R
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc

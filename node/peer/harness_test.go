@@ -85,24 +85,31 @@ func (n *node) Hello(ctx context.Context, from string, _ *peerv1.HelloRequest) (
 	}
 	return &peerv1.HelloReply{Party: from}, nil
 }
+
 func (n *node) Propose(_ context.Context, from string, _ *peerv1.ProposeRequest) (*peerv1.ProposeReply, error) {
 	return &peerv1.ProposeReply{Refusal: &peerv1.Refusal{Party: from, Rule: "propose"}}, nil
 }
+
 func (n *node) Start(_ context.Context, from string, _ *peerv1.StartRequest) (*peerv1.StartReply, error) {
 	return &peerv1.StartReply{Refusal: &peerv1.Refusal{Party: from, Rule: "start"}}, nil
 }
+
 func (n *node) Abort(context.Context, string, *peerv1.AbortRequest) (*peerv1.AbortReply, error) {
 	return &peerv1.AbortReply{}, nil
 }
+
 func (n *node) Finish(_ context.Context, from string, _ *peerv1.FinishRequest) (*peerv1.FinishReply, error) {
 	return &peerv1.FinishReply{Receipt: []byte(from)}, nil
 }
+
 func (n *node) CoSign(context.Context, string, *peerv1.CoSignRequest) (*peerv1.CoSignReply, error) {
 	return &peerv1.CoSignReply{}, nil
 }
+
 func (n *node) Records(context.Context, string, *peerv1.RecordsRequest) (*peerv1.RecordsReply, error) {
 	return &peerv1.RecordsReply{}, nil
 }
+
 func (n *node) SecurityEvent(_ context.Context, party, rule, detail string) {
 	select {
 	case n.events <- event{party, rule, detail}:

@@ -166,8 +166,10 @@ func FuzzFrames(f *testing.F) {
 // TestRefusalClasses: a reason crosses the wire as its class, without detail,
 // and a peer cannot write into our errors.
 func TestRefusalClasses(t *testing.T) {
-	for _, err := range []error{ErrUnknownParty, ErrDropped, ErrReplayed, ErrUnknownSession, ErrLabel, ErrContract, ErrBusy,
-		ErrQuota, ErrIdle, ErrProtocol, session.ErrTooLarge} {
+	for _, err := range []error{
+		ErrUnknownParty, ErrDropped, ErrReplayed, ErrUnknownSession, ErrLabel, ErrContract, ErrBusy,
+		ErrQuota, ErrIdle, ErrProtocol, session.ErrTooLarge,
+	} {
 		r := refusal(fmt.Errorf("with detail %d: %w", 42, err))
 		st, ok := status.FromError(r)
 		if !ok || strings.Contains(st.Message(), "42") || !validClass(st.Message()) {

@@ -166,8 +166,16 @@ func (l Limits) Validate() error {
 	for _, n := range []struct {
 		name  string
 		value int64
-	}{{"Handshakes", int64(l.Handshakes)}, {"Conns", int64(l.Conns)}, {"Streams", int64(l.Streams)}, {"Calls", int64(l.Calls)},
-		{"Burst", int64(l.Burst)}, {"Waiting", int64(l.Waiting)}, {"Labels", int64(l.Labels)}, {"SessionBytes", l.SessionBytes}} {
+	}{
+		{"Handshakes", int64(l.Handshakes)},
+		{"Conns", int64(l.Conns)},
+		{"Streams", int64(l.Streams)},
+		{"Calls", int64(l.Calls)},
+		{"Burst", int64(l.Burst)},
+		{"Waiting", int64(l.Waiting)},
+		{"Labels", int64(l.Labels)},
+		{"SessionBytes", l.SessionBytes},
+	} {
 		if n.value < 1 {
 			errs = append(errs, fmt.Errorf("peer: Limits.%s is below 1", n.name))
 		}

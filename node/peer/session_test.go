@@ -121,7 +121,8 @@ func TestRefusalReachesDialler(t *testing.T) {
 		links := make(map[string]*Link)
 		for name, digest := range map[string]string{"a": "one", "b": "two"} {
 			if links[name], err = nodes[name].OpenSession(t.Context(), SessionConfig{
-				ID: id, Self: session.PartyID(name), Parties: ids([]string{"a", "b"}), Digest: []byte(digest)}); err != nil {
+				ID: id, Self: session.PartyID(name), Parties: ids([]string{"a", "b"}), Digest: []byte(digest),
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -152,8 +152,14 @@ func TestMinimumIntersection(t *testing.T) {
 		sender, receiver int64
 		ok               bool
 	}{
-		{9, 9, true}, {10, 10, true}, {11, 11, false}, {0, 0, true},
-		{11, 0, false}, {0, 11, false}, {10, 0, true}, {0, 10, true},
+		{9, 9, true},
+		{10, 10, true},
+		{11, 11, false},
+		{0, 0, true},
+		{11, 0, false},
+		{0, 11, false},
+		{10, 0, true},
+		{0, 10, true},
 	} {
 		r := alignEach(t, sessiontest.Net{}, xs, ys, Params{MinIntersection: c.sender}, Params{MinIntersection: c.receiver})
 		if c.ok {
