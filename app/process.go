@@ -3,13 +3,16 @@ package app
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -153,6 +156,10 @@ func (r *scenarioRun) noteUsage() error {
 	return os.WriteFile(filepath.Join(r.dir, "usage.json"), append(b, '\n'), 0o600)
 }
 
+// Ports of a scenario's processes come from below those that systems give to
+// outgoing connections, so that a port stays free until its process listens.
+const firstPort, portCount, portTries = 18000, 14000, 200
+
 // freePorts returns n loopback addresses nobody listens on.
 func freePorts(n int) ([]string, error) {
 	var addrs []string
@@ -162,15 +169,22 @@ func freePorts(n int) ([]string, error) {
 			l.Close()
 		}
 	}()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range portTries {
+		if len(addrs) == n {
+			return addrs, nil
+		}
+		port, err := rand.Int(rand.Reader, big.NewInt(portCount))
 		if err != nil {
 			return nil, err
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.FormatInt(firstPort+port.Int64(), 10)))
+		if err != nil {
+			continue // taken
 		}
 		open = append(open, l)
 		addrs = append(addrs, l.Addr().String())
 	}
-	return addrs, nil
+	return nil, fmt.Errorf("no free port on loopback between %d and %d", firstPort, firstPort+portCount)
 }
 
 func (r *scenarioRun) platformHome() string { return filepath.Join(r.dir, "platform") }

@@ -1,0 +1,4 @@
+package app
+
+// FreePorts is for the tests of the command line.
+var FreePorts = freePorts
