@@ -41,7 +41,14 @@ const (
 
 // Main runs the program with the built-in job kinds and extra, and exits.
 func Main(extra ...job.Definition) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup asks to outlive the terminal
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	// A reader of the output that goes away is an error of a write, not the
+	// end of a process with others to stop.
+	signal.Ignore(syscall.SIGPIPE)
 	code := Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, extra...)
 	stop()
 	os.Exit(code)
@@ -60,7 +67,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return c.report(root.ExecuteContext(ctx))
+	err = root.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = interrupted{err}
+	}
+	return c.report(err)
 }
 
 // Registry returns the built-in job kinds together with extra.
@@ -85,6 +96,12 @@ type cli struct {
 type usage struct{ error }
 
 func usagef(format string, a ...any) error { return usage{fmt.Errorf(format, a...)} }
+
+// interrupted marks what failed because somebody ended the program.
+type interrupted struct{ error }
+
+func (interrupted) Error() string   { return "interrupted" }
+func (e interrupted) Unwrap() error { return e.error }
 
 // report prints an error as people read it and returns the exit code.
 func (c *cli) report(err error) int {
@@ -182,8 +199,31 @@ func defaultHome(which string) string {
 	return filepath.Join(base, ".yinqiao", which)
 }
 
+// arguments asks for as many arguments as names, and says which are missing.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usagef("%s: %s is missing", cmd.CommandPath(), strings.Join(names[len(args):], " "))
+		case len(args) > len(names):
+			return usagef("%s: %q is too much", cmd.CommandPath(), args[len(names)])
+		}
+		return nil
+	}
+}
+
+// group makes a verb of verbs.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, args []string) error {
+	cmd := &cobra.Command{Use: use, Short: short, SuggestionsMinimumDistance: 2, Args: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ")
+		}
+		return usage{errors.New(text)}
+	}, RunE: func(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}}
 	cmd.AddCommand(subs...)

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/internal/secret"
 )
 
 // The node's verbs and the platform's have folders of their own, whichever
@@ -31,7 +34,7 @@ func TestFailedInitKeepsTheFolder(t *testing.T) {
 	}
 	var out, stderr strings.Builder
 	// A well-formed code of a platform that is not there.
-	const code = "yq1047k2chq5rr2wc1e64x32dsm6gr0eykk5nh62vkbfcwvgdv87cwyxmqs820ktjjcqf8sm1jzbj0qmsfwtf4mt1gp5506egnnchze91h6ht2md7e9kv47me8tdzy44"
+	code := catalog.Invite{Address: "127.0.0.1:1", PlatformKey: make([]byte, 32), Party: "bank", Secret: secret.New(make([]byte, catalog.InviteSecretSize))}.Code()
 	got := Run(t.Context(), []string{"node", "init", "--home", dir, "--invite", code, "--listen", "127.0.0.1:1"}, nil, &out, &stderr)
 	if got != exitFailed {
 		t.Fatalf("exit code %d: %s", got, stderr.String())
