@@ -24,6 +24,7 @@ import (
 	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/fl"
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/mpc"
 	"github.com/yinqiao/yinqiao/node/api"
 	"github.com/yinqiao/yinqiao/psi"
 )
@@ -76,7 +77,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // Registry returns the built-in job kinds together with extra.
 func Registry(extra ...job.Definition) (*job.Registry, error) {
-	defs := append(psi.Jobs(), fl.Jobs()...)
+	defs := slices.Concat(psi.Jobs(), mpc.Jobs(), fl.Jobs())
 	return job.NewRegistry(append(defs, extra...)...)
 }
 
@@ -199,17 +200,25 @@ func defaultHome(which string) string {
 	return filepath.Join(base, ".yinqiao", which)
 }
 
-// arguments asks for as many arguments as names, and says which are missing.
-func arguments(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
-			return usagef("%s: %s is missing", cmd.CommandPath(), strings.Join(names[len(args):], " "))
-		case len(args) > len(names):
-			return usagef("%s: %q is too much", cmd.CommandPath(), args[len(names)])
-		}
-		return nil
+// oneArgument asks for the argument that Use names, and for no other.
+func oneArgument(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef("%s: one %s, and not %q as well", cmd.CommandPath(), argumentOf(cmd), args[1])
 	}
+	return someArguments(cmd, args)
+}
+
+// someArguments asks for one or more of what Use names.
+func someArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("%s: %s is missing", cmd.CommandPath(), argumentOf(cmd))
+	}
+	return nil
+}
+
+// argumentOf is the argument in a verb's Use: the second word.
+func argumentOf(cmd *cobra.Command) string {
+	return strings.TrimSuffix(strings.Fields(cmd.Use)[1], "...")
 }
 
 // group makes a verb of verbs.

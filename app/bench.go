@@ -23,7 +23,7 @@ yardstick. --net none is an in-memory pipe; lan and wan are gRPC with TLS over a
 shaped loopback link.`,
 		Example: `  yinqiao bench run psi.ecdh.v1 --n 65536
   yinqiao bench run fl.logit.v1 --n 30000 --net wan --json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			def, ok := c.registry.Lookup(args[0])
 			if !ok {

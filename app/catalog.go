@@ -21,7 +21,7 @@ func (c *cli) catalogCommand() *cobra.Command {
 		Use:     "register ENTRY.yaml...",
 		Short:   "Register catalog entries: metadata goes to the platform, rows stay",
 		Example: "  yinqiao catalog register entries/credit.yaml",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    someArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var entries []*files.Entry
 			for _, path := range args {
@@ -93,7 +93,7 @@ func (c *cli) requestCommand() *cobra.Command {
 		Use:     "create REQUEST.yaml",
 		Short:   "File an exchange request with the platform",
 		Example: "  yinqiao request create request.yaml",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := files.Read[files.Request](args[0])
 			if err != nil {
@@ -115,7 +115,7 @@ func (c *cli) requestCommand() *cobra.Command {
 	}
 	create.Flags().BoolVar(&draft, "draft", false, "keep it as a draft, to be sent by: yinqiao request submit ID")
 	submit := &cobra.Command{
-		Use: "submit ID", Short: "Submit a draft", Args: cobra.ExactArgs(1),
+		Use: "submit ID", Short: "Submit a draft", Args: oneArgument,
 		Example: "  yinqiao request submit R-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
@@ -147,7 +147,7 @@ func (c *cli) requestCommand() *cobra.Command {
 		},
 	}
 	show := &cobra.Command{
-		Use: "show ID", Short: "Show what a request asks for", Args: cobra.ExactArgs(1),
+		Use: "show ID", Short: "Show what a request asks for", Args: oneArgument,
 		Example: "  yinqiao request show R-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
@@ -165,7 +165,7 @@ func (c *cli) requestCommand() *cobra.Command {
 	decide := func(use, short, example string, approve bool) *cobra.Command {
 		var reason, digest string
 		cmd := &cobra.Command{
-			Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), Example: example,
+			Use: use + " ID", Short: short, Args: oneArgument, Example: example,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.call(cmd, api.Approve, func(ctx context.Context, op nodev1.OperatorClient) error {
 					shown, err := op.ListRequests(ctx, &nodev1.ListRequestsRequest{RequestId: args[0]})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -45,6 +46,9 @@ func (c *cli) jobCommand() *cobra.Command {
 				if detach {
 					return c.print(map[string]any{"job": r.GetJob()}, r.GetJob())
 				}
+				if !c.json {
+					fmt.Fprintf(c.err, "every party has signed the contract of job %s\n", r.GetJob())
+				}
 				return c.watch(ctx, op, r.GetJob())
 			})
 		},
@@ -54,7 +58,7 @@ func (c *cli) jobCommand() *cobra.Command {
 	_ = submit.MarkFlagRequired("grant")
 
 	watch := &cobra.Command{
-		Use: "watch JOB", Short: "Follow a job until it ends", Args: cobra.ExactArgs(1),
+		Use: "watch JOB", Short: "Follow a job until it ends", Args: oneArgument,
 		Example: "  yinqiao job watch J-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
@@ -89,7 +93,7 @@ func (c *cli) jobCommand() *cobra.Command {
 		},
 	}
 	cancel := &cobra.Command{
-		Use: "cancel JOB", Short: "End a running job at every party", Args: cobra.ExactArgs(1),
+		Use: "cancel JOB", Short: "End a running job at every party", Args: oneArgument,
 		Example: "  yinqiao job cancel J-abc",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
@@ -104,7 +108,7 @@ func (c *cli) jobCommand() *cobra.Command {
 		Short: "Show a released result, or write one of its tables as CSV",
 		Example: `  yinqiao job result J-abc
   yinqiao job result J-abc --table scores --out scores.csv`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
 				if tableName != "" && outFile == "" {
@@ -225,6 +229,9 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 	last, err := follow(ctx, op, id, func(v *nodev1.JobView) { bar.Update(v.GetStage(), v.GetDone(), v.GetTotal()) })
 	bar.Close()
 	if err != nil {
+		if ctx.Err() != nil {
+			return goesOn{err, id, homeArgs(c.home, "node")}
+		}
 		return err
 	}
 	if c.json {
@@ -238,6 +245,19 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 		}
 	}
 	return jobError(last)
+}
+
+// goesOn is the end of watching a job that has not ended.
+type goesOn struct {
+	error
+	job, home string
+}
+
+func (e goesOn) Unwrap() error { return e.error }
+
+// Hint says how to come back to the job.
+func (e goesOn) Hint() string {
+	return fmt.Sprintf("the job goes on: `yinqiao job watch %s%s` follows it, `yinqiao job cancel %[1]s%[2]s` ends it", e.job, e.home)
 }
 
 func jobError(v *nodev1.JobView) error {
@@ -295,6 +315,9 @@ func resultValues(ctx context.Context, op nodev1.OperatorClient, id string) (map
 // writeTable copies a table into a new file, which is complete or not there.
 func writeTable(ctx context.Context, op nodev1.OperatorClient, id, name, path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("--out wants a new file, and there is a %s already", path)
+	}
 	if err != nil {
 		return err
 	}

@@ -208,7 +208,7 @@ func (c *cli) persons() (*api.Persons, error) {
 func (c *cli) personCommand() *cobra.Command {
 	var role string
 	add := &cobra.Command{
-		Use: "add NAME --role operate|approve|audit", Short: "Let a person in, and print the token once", Args: cobra.ExactArgs(1),
+		Use: "add NAME --role operate|approve|audit", Short: "Let a person in, and print the token once", Args: oneArgument,
 		Example: "  yinqiao node person add zhang.san --role approve",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := api.ParseRole(role)
@@ -230,7 +230,7 @@ func (c *cli) personCommand() *cobra.Command {
 	add.Flags().StringVar(&role, "role", "", "operate, approve or audit: one person has one role")
 	_ = add.MarkFlagRequired("role")
 	remove := &cobra.Command{
-		Use: "remove NAME", Short: "Shut a person out", Args: cobra.ExactArgs(1),
+		Use: "remove NAME", Short: "Shut a person out", Args: oneArgument,
 		Example: "  yinqiao node person remove approver",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			persons, err := c.persons()

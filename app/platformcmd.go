@@ -157,7 +157,7 @@ func (c *cli) staff(f func(ctx context.Context, s *platform.Staff, args []string
 func (c *cli) staffVerb(use, short, did, example string, needsReason bool, f func(ctx context.Context, s *platform.Staff, id, reason string) error) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		Use: use, Short: short, Args: oneArgument,
 		RunE: c.staff(func(ctx context.Context, s *platform.Staff, args []string) error {
 			if err := f(ctx, s, args[0], reason); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -41,7 +42,7 @@ file describes, and prints a report. docs/scenario.md describes the file.`,
 		Example: `  yinqiao scenario run examples/credit
   yinqiao scenario run examples/credit --keep /tmp/credit
   yinqiao scenario run examples/credit --json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.runScenario(cmd.Context(), args[0], keep)
 		},
@@ -90,8 +91,14 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 		path = filepath.Join(path, "scenario.yaml")
 	}
 	s, err := files.Read[files.Scenario](path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is not there: name a scenario file, or a folder with a scenario.yaml", path)
+	}
 	if err != nil {
 		return err
+	}
+	if err := c.knownKinds(s); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	base, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
@@ -110,11 +117,18 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 			return fmt.Errorf("--keep wants a folder that does not exist yet: %w", err)
 		}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	r := &scenarioRun{cli: c, scenario: s, base: base, dir: keep, out: c.err}
 	if c.json {
 		r.out = io.Discard
+	} else if !ui.IsTerminal(c.err) {
+		r.out = &watchedWriter{c.err, cancel}
 	}
 	o, err := r.walk(ctx)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errNobodyReads) {
+		err = cause
+	}
 	err = errors.Join(err, r.stop())
 	if err != nil {
 		return err
@@ -129,6 +143,34 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 		r.print(c.out, o)
 	}
 	return check(s.Expect, o.Result)
+}
+
+// knownKinds checks that this program has the kinds that a scenario asks for,
+// before anybody signs anything.
+func (c *cli) knownKinds(s *files.Scenario) error {
+	var errs []error
+	for i, k := range s.Request.Computations {
+		if _, ok := c.registry.Lookup(k.Kind); !ok {
+			errs = append(errs, fmt.Errorf("request.computations[%d].kind: no job kind %q: there are %s", i, k.Kind, strings.Join(c.registry.Names(), ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var errNobodyReads = errors.New("nobody reads the output any more")
+
+// watchedWriter ends a run whose steps nobody can read.
+type watchedWriter struct {
+	io.Writer
+	end context.CancelCauseFunc
+}
+
+func (w *watchedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err != nil {
+		w.end(fmt.Errorf("%w: %w", errNobodyReads, err))
+	}
+	return n, err
 }
 
 // scenarioRun is one run of one scenario.

@@ -39,6 +39,11 @@ case_ psi-ecdh-2e16-none psi.ecdh.v1 65536 none
 case_ psi-ecdh-2e16-lan psi.ecdh.v1 65536 lan
 case_ psi-ecdh-2e16-wan psi.ecdh.v1 65536 wan
 case_ psi-ecdh-2e20-none psi.ecdh.v1 1048576 none
+case_ psi-rr22-2e16-none psi.rr22.v1 65536 none
+case_ psi-rr22-2e20-none psi.rr22.v1 1048576 none
+case_ psi-rr22-2e20-lan psi.rr22.v1 1048576 lan
+case_ psi-rr22-2e20-wan psi.rr22.v1 1048576 wan
+case_ psi-cardinality-2e16-none psi.cardinality.v1 65536 none
 case_ fl-logit-30000-none fl.logit.v1 30000 none
 case_ fl-logit-30000-lan fl.logit.v1 30000 lan
 case_ fl-logit-30000-wan fl.logit.v1 30000 wan

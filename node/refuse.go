@@ -61,7 +61,7 @@ func (n *Node) asRefusal(err error) *Refusal {
 		return &Refusal{By: n.cfg.Party, RuleCode: rule.Rule, Text: rule.Text, Security: rule.Security}
 	}
 	if errors.Is(err, catalog.ErrUnreachable) {
-		return &Refusal{By: n.cfg.Party, RuleCode: "platform_unreachable", Text: "the platform cannot be reached, and no job starts without it"}
+		return &Refusal{By: n.cfg.Party, RuleCode: "platform_unreachable", Text: "the platform cannot be reached, and without it no job starts and no result is released"}
 	}
 	return &Refusal{By: n.cfg.Party, RuleCode: "internal", Text: err.Error(), Local: true}
 }

@@ -33,15 +33,17 @@ var maxKeys = math.MaxInt32
 
 // KeyError counts the rows whose keys cannot be used and says where the first
 // of each kind is. It never holds a key. It matches [ErrDuplicateKeys],
-// [ErrBlankKeys] and [ErrBadKeys] under errors.Is, each where its count is not
-// zero.
+// [ErrBlankKeys], [ErrBadKeys] and [ErrUnfitKeys] under errors.Is, each where
+// its count is not zero.
 type KeyError struct {
 	Columns []string // the key columns
 	Rows    int64    // all rows of the table
+	Rule    KeyRule  // the rule that they were held to
 
 	Duplicates KeyFault // rows whose key an earlier row already had
 	Blanks     KeyFault // rows with a missing or empty key part
 	Bad        KeyFault // rows with a key of invalid UTF-8, or beyond MaxKeyBytes
+	Unfit      KeyFault // rows with a key that is not of the rule's form
 }
 
 // KeyFault counts rows with one kind of fault.
@@ -73,6 +75,7 @@ func (e *KeyError) Error() string {
 	add(e.Duplicates, "duplicate")
 	add(e.Blanks, "blank")
 	add(e.Bad, "not valid UTF-8 or too long")
+	add(e.Unfit, "not of the form of "+string(e.Rule))
 	return fmt.Sprintf("table: key %s: of %d rows, %s", strings.Join(e.Columns, "+"), e.Rows, strings.Join(parts, ", "))
 }
 
@@ -85,6 +88,8 @@ func (e *KeyError) Is(target error) bool {
 		return e.Blanks.Count > 0
 	case ErrBadKeys:
 		return e.Bad.Count > 0
+	case ErrUnfitKeys:
+		return e.Unfit.Count > 0
 	}
 	return false
 }
@@ -94,7 +99,7 @@ func (e *KeyError) locate(ctx context.Context, src Source) {
 	if !ok {
 		return
 	}
-	for _, f := range []*KeyFault{&e.Duplicates, &e.Blanks, &e.Bad} {
+	for _, f := range []*KeyFault{&e.Duplicates, &e.Blanks, &e.Bad, &e.Unfit} {
 		if f.Count > 0 {
 			// A place that cannot be had leaves the row number to tell it.
 			f.Place, _ = l.Locate(ctx, f.First)
@@ -170,8 +175,8 @@ func (k *KeySet) seal() {
 }
 
 // Keys reads src's key columns, normalises them by rule and returns them in
-// row order. Rows with duplicate, blank or invalid keys are refused with a
-// [*KeyError], after the whole table has been counted: no row is ever dropped.
+// row order. Rows with duplicate, blank, invalid or unfit keys are refused with
+// a [*KeyError], after the whole table has been counted: no row is ever dropped.
 //
 // Memory is the set itself and, until Keys returns, 11 to 22 bytes a row to
 // find duplicates.
@@ -196,7 +201,7 @@ func Keys(ctx context.Context, src Source, rule KeyRule) (*KeySet, error) {
 		return nil, err
 	}
 
-	set, ke := &KeySet{}, &KeyError{Columns: names}
+	set, ke := &KeySet{}, &KeyError{Columns: names, Rule: rule}
 	var key, part []byte
 	for b, err := range sel.Batches(ctx) {
 		if err != nil {
@@ -214,10 +219,12 @@ func Keys(ctx context.Context, src Source, rule KeyRule) (*KeySet, error) {
 				return nil, fmt.Errorf("%w: the limit is %d", ErrTooManyRows, maxKeys)
 			}
 			key = key[:0]
-			blank, bad := false, false
+			blank, bad, unfit := false, false, false
 			for _, c := range cols {
 				part, err = c.append(part[:0], r, rule)
 				switch {
+				case errors.Is(err, ErrUnfitKeys):
+					unfit = true
 				case err != nil || len(part) > MaxKeyBytes:
 					bad = true
 				case len(part) == 0:
@@ -235,6 +242,9 @@ func Keys(ctx context.Context, src Source, rule KeyRule) (*KeySet, error) {
 			case blank:
 				ke.Blanks.add(ke.Rows)
 				key = key[:0]
+			case unfit:
+				ke.Unfit.add(ke.Rows)
+				key = key[:0]
 			}
 			// A row without a usable key keeps its place, empty, so that row
 			// numbers stay true; the set is then not returned.
@@ -245,7 +255,7 @@ func Keys(ctx context.Context, src Source, rule KeyRule) (*KeySet, error) {
 	if err := set.findDuplicates(ctx, ke); err != nil {
 		return nil, err
 	}
-	if ke.Duplicates.Count+ke.Blanks.Count+ke.Bad.Count > 0 {
+	if ke.Duplicates.Count+ke.Blanks.Count+ke.Bad.Count+ke.Unfit.Count > 0 {
 		ke.locate(ctx, src)
 		return nil, ke
 	}
@@ -309,7 +319,10 @@ func newKeyColumn(name string, a arrow.Array) (keyColumn, error) {
 func (c keyColumn) append(dst []byte, r int, rule KeyRule) ([]byte, error) {
 	switch {
 	case c.ints != nil && !c.ints.IsNull(r):
-		return strconv.AppendInt(dst, c.ints.Value(r), 10), nil
+		if rule == RuleID { // which leaves digits as they are
+			return strconv.AppendInt(dst, c.ints.Value(r), 10), nil
+		}
+		return rule.Append(dst, strconv.FormatInt(c.ints.Value(r), 10))
 	case c.texts != nil && !c.texts.IsNull(r):
 		return rule.Append(dst, c.texts.Value(r))
 	}

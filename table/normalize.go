@@ -3,6 +3,7 @@ package table
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -43,19 +44,28 @@ var ErrKeyRule = errors.New("table: unknown key rule")
 
 // ParseKeyRule returns the rule called name; an empty name is [RuleID].
 func ParseKeyRule(name string) (KeyRule, error) {
-	switch KeyRule(name) {
-	case "", RuleID:
+	if name == "" {
 		return RuleID, nil
 	}
-	return "", fmt.Errorf("%w %q: want %q", ErrKeyRule, name, RuleID)
+	if r := KeyRule(name); slices.Contains(rules, r) {
+		return r, nil
+	}
+	return "", fmt.Errorf("%w %q: want one of %q", ErrKeyRule, name, rules)
 }
 
 var errKeyText = errors.New("not valid UTF-8")
 
 // Append appends the normal form of the key part s to dst. Nothing is appended
-// for a blank part. It fails only on text that is not valid UTF-8.
+// for a blank part, nor where Append fails: on text that is not valid UTF-8
+// and, with [ErrUnfitKeys], on text that is not of the form the rule asks for.
 func (r KeyRule) Append(dst []byte, s string) ([]byte, error) {
-	if r != RuleID {
+	switch r {
+	case RuleID:
+	case RuleNone, RuleTrim, RuleNFKC, RuleCompanyName:
+		return r.appendText(dst, s)
+	case RuleCNID18, RuleUSCC, RulePhoneCN:
+		return r.appendForm(dst, s)
+	default:
 		return dst, fmt.Errorf("%w %q", ErrKeyRule, string(r))
 	}
 	s = strings.TrimFunc(s, trimmed)

@@ -1,6 +1,21 @@
 // Package table holds typed columns with missing values: what datasets stream
 // in and jobs give out. Columns are Arrow arrays; keys are normalised by a
 // stated rule before any protocol compares them.
+//
+// The rules, which a contract names by these words:
+//
+//	id.v1            identifiers of any kind: width, case and ends folded (the default)
+//	none.v1          bytes as they are
+//	trim.v1          white space at the ends goes
+//	nfkc.v1          width folded, white space at the ends goes
+//	cn-id18.v1       resident identity number, GB 11643, with its check character
+//	uscc.v1          unified social credit code, GB 32100, with its check character
+//	phone-cn.v1      mainland mobile number, with or without +86 and separators
+//	company-name.v1  company name: width, case, brackets and punctuation folded, white space gone
+//
+// Each constant, such as [RuleCNID18], states its rule in full. A key that is
+// missing, occurs twice or is not of its rule's form is never dropped: [Keys]
+// refuses the table, with the number of such rows and the place of the first.
 package table
 
 import (

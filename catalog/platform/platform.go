@@ -242,6 +242,11 @@ type Server struct {
 	address string // for invites
 }
 
+// noHome says that a folder is not one made by Init.
+func noHome(home string, err error) error {
+	return fmt.Errorf("platform: %s holds no platform: run `yinqiao platform init` first, or name its folder with --home: %w", home, err)
+}
+
 // Open opens the platform in a home folder made by Init.
 func Open(home string, opt Options) (*Server, error) {
 	if opt.Log == nil {
@@ -254,7 +259,7 @@ func Open(home string, opt Options) (*Server, error) {
 	s.admin.s = s
 	if err := s.read(); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("platform: %s is no platform's home; make one with init: %w", home, err)
+			return nil, noHome(home, err)
 		}
 		return nil, fmt.Errorf("platform: %w", err)
 	}

@@ -276,6 +276,9 @@ func (t *tx) decide(f *filing, caller string, signed *signv1.Signed) error {
 				return nil // the same approval again
 			}
 		}
+		if f.State == submitted {
+			return catalog.Refuse(catalog.RuleState, "request %s waits for the platform to accept it, and is decided after that", f.m.Id)
+		}
 		return catalog.Refuse(catalog.RuleState, "request %s is %s: it cannot be decided", f.m.Id, word(f.State))
 	}
 	ids, err := t.deciders(f)

@@ -30,6 +30,9 @@ type Staff struct {
 // OpenStaff reads the home folder of a platform that is running.
 func OpenStaff(home string) (*Staff, error) {
 	seed, err := readSeed(filepath.Join(home, KeyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noHome(home, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("platform: %w", err)
 	}
@@ -43,7 +46,7 @@ func OpenStaff(home string) (*Staff, error) {
 	}
 	address, err := readPrivate(filepath.Join(home, AddressFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("platform: it has not run yet: start it first")
+		return nil, errors.New("platform: it has not run yet: start it with `yinqiao platform run`")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("platform: %w", err)

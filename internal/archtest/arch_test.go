@@ -71,7 +71,6 @@ func TestCheckerFindsBreaches(t *testing.T) {
 		{ImportPath: module + "/mpc/he", Name: "he", Imports: m("mpc/share", "+github.com/tuneinsight/lattigo/v5/ring")},
 		{ImportPath: module + "/session", Name: "session", Imports: m("+io", "+golang.org/x/sync/errgroup")},
 		{ImportPath: module + "/internal/store", Name: "store", Imports: m("+github.com/dgraph-io/badger/v4")},
-		{ImportPath: module + "/internal/pin", Name: "pin", Imports: m("+github.com/tuneinsight/lattigo/v5/ring")},
 	}
 	if faults := check(clean); len(faults) != 0 {
 		t.Fatalf("a clean list has faults: %q", faults)

@@ -100,9 +100,6 @@ var unreached = []struct {
 // vague are names that say nothing of what a package is for.
 var vague = []string{"util", "utils", "common", "helper", "helpers", "manager", "managers", "base"}
 
-// temporary packages are not judged.
-var temporary = []string{"internal/pin"}
-
 // pkg is what the go tool tells of one package.
 type pkg struct {
 	ImportPath string
@@ -118,9 +115,6 @@ func check(pkgs []pkg) []string {
 	layers := map[string]map[string]bool{}
 	for _, p := range pkgs {
 		name := local(p.ImportPath)
-		if slices.Contains(temporary, name) {
-			continue
-		}
 		if last := name[strings.LastIndexByte(name, '/')+1:]; slices.Contains(vague, p.Name) || slices.Contains(vague, last) {
 			fault("%s: the name says nothing; call it after what it does", name)
 		}

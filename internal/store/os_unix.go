@@ -32,7 +32,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	f.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: %s; stop the other node first", ErrLocked, path)
+		return nil, fmt.Errorf("%w: %s; stop it first", ErrLocked, path)
 	}
 	return nil, fmt.Errorf("store: lock %s: %w", path, err)
 }

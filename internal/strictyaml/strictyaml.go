@@ -163,7 +163,7 @@ func flatten(err error) []error {
 func DecodeFile(path string, out any) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("strictyaml: %w", err)
+		return err // it names the file
 	}
 	defer f.Close()
 	return Decode(f, filepath.Base(path), out)
@@ -180,7 +180,7 @@ func Decode(r io.Reader, file string, out any) error {
 	}
 	src, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
-		return fmt.Errorf("strictyaml: read %s: %w", file, err)
+		return fmt.Errorf("read %s: %w", file, err)
 	}
 	d := &decoder{file: file, anchors: make(map[string]ast.Node), places: make(map[string]*token.Position)}
 	if body := d.parse(src); body != nil && len(d.faults) == 0 {

@@ -99,18 +99,25 @@ func (p *Pair) Expand(dst, src []gf128.Element, sums *[2]gf128.Element) {
 	}
 }
 
+// encrypt returns π(x). The buffer is the caller's because it escapes.
+func (k *Key) encrypt(buf *[aes.BlockSize]byte, x gf128.Element) gf128.Element {
+	*buf = x.Bytes()
+	k.block.Encrypt(buf[:], buf[:])
+	return gf128.FromBytes(*buf)
+}
+
 func (k *Key) hashGeneric(dst, src []gf128.Element) {
+	buf := new([aes.BlockSize]byte)
 	for i, x := range src {
-		b := x.Bytes()
-		k.block.Encrypt(b[:], b[:])
-		dst[i] = gf128.FromBytes(b).Add(x)
+		dst[i] = k.encrypt(buf, x).Add(x)
 	}
 }
 
 func (p *Pair) expandGeneric(dst, src []gf128.Element, sums *[2]gf128.Element) {
-	for i := range src {
-		p.left.hashGeneric(dst[2*i:2*i+1], src[i:i+1])
-		p.right.hashGeneric(dst[2*i+1:2*i+2], src[i:i+1])
+	buf := new([aes.BlockSize]byte)
+	for i, x := range src {
+		dst[2*i] = p.left.encrypt(buf, x).Add(x)
+		dst[2*i+1] = p.right.encrypt(buf, x).Add(x)
 		sums[0] = sums[0].Add(dst[2*i])
 		sums[1] = sums[1].Add(dst[2*i+1])
 	}

@@ -1,6 +1,7 @@
 package vole
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -11,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/yinqiao/yinqiao/mpc/gf128"
 )
 
 // DefaultCode names the code, its noise and its field: see codes.
@@ -27,16 +30,28 @@ const minElements = 4096
 // code is a linear map from 2k noise positions to k elements. One with another
 // construction, table seed or rule of sizes has another name.
 type code struct {
-	name   string
-	weight int // noise positions that are not zero, one in each of as many intervals
-	tables func(name string, k int) (*tables, error)
+	name       string
+	weight     int // noise positions that are not zero, one in each of as many intervals
+	compressor func(c *code, s shape) (compressor, error)
+}
+
+// compressor applies a code to one vector after the other.
+type compressor interface {
+	// run takes in a vector, interval by interval, from grow, which fills the
+	// leaves of interval i, in order. There is room for what a grower wants; what
+	// is past the interval's size does not count.
+	run(ctx context.Context, grow func(i int, leaves []gf128.Element)) error
+	// finish writes the k elements of what run took in.
+	finish(ctx context.Context, out []gf128.Element) error
+	// close gives back memory.
+	close()
 }
 
 // codes are all that a peer may name.
 var codes = map[string]*code{
 	// Two rounds of accumulator and permutation, then a block-diagonal matrix
 	// of random 64 by 64 blocks beside the identity. See docs/protocols/vole.md.
-	DefaultCode: {name: DefaultCode, weight: 848, tables: newTables},
+	DefaultCode: {name: DefaultCode, weight: 848, compressor: newEncoder},
 }
 
 // shape is how a number of elements is made: in chunks of k, each from n = 2k
@@ -62,6 +77,10 @@ func (c *code) shape(elements int) shape {
 
 // depth is the number of levels below the root.
 func (s shape) depth() int { return len(s.widths) - 1 }
+
+// room is how many elements leaves has for one tree: both children of every node
+// of the level above.
+func (s shape) room() int { return 2 * s.widths[max(0, s.depth()-1)] }
 
 // treeElements is the number of elements that convey a tree.
 func (s shape) treeElements() int { return 2*s.depth() + 1 }
@@ -139,9 +158,10 @@ func newPermutation(s *publicStream, n int) (permutation, error) {
 // publicStream is the source of a code's tables: AES-128 in counter mode under a
 // key that follows from the name, so that nobody has chosen it.
 type publicStream struct {
-	ctr cipher.Stream
-	buf [8192]byte
-	at  int
+	ctr   cipher.Stream
+	bytes [8192]byte
+	words [2048]uint32
+	at    int
 }
 
 func newPublicStream(name string, k int, part string) *publicStream {
@@ -152,34 +172,39 @@ func newPublicStream(name string, k int, part string) *publicStream {
 		panic("vole: AES-128 refused a key of 16 bytes: " + err.Error()) // cannot happen
 	}
 	s := &publicStream{ctr: cipher.NewCTR(b, make([]byte, aes.BlockSize))}
-	s.at = len(s.buf)
+	s.at = len(s.words)
 	return s
 }
 
-func (s *publicStream) fill(n int) {
-	if len(s.buf)-s.at < n {
-		clear(s.buf[:])
-		s.ctr.XORKeyStream(s.buf[:], s.buf[:])
-		s.at = 0
+func (s *publicStream) refill() {
+	clear(s.bytes[:])
+	s.ctr.XORKeyStream(s.bytes[:], s.bytes[:])
+	for i := range s.words {
+		s.words[i] = binary.LittleEndian.Uint32(s.bytes[4*i:])
 	}
+	s.at = 0
+}
+
+func (s *publicStream) uint32() uint32 {
+	if s.at >= len(s.words) {
+		s.refill()
+	}
+	s.at++
+	return s.words[s.at-1]
 }
 
 func (s *publicStream) uint64() uint64 {
-	s.fill(8)
-	s.at += 8
-	return binary.LittleEndian.Uint64(s.buf[s.at-8:])
+	lo := s.uint32()
+	return uint64(s.uint32())<<32 | uint64(lo)
 }
 
 // below returns a uniform number below n (Lemire, ACM TOMACS 29, 2019).
 func (s *publicStream) below(n uint32) uint32 {
-	for {
-		s.fill(4)
-		s.at += 4
-		hi, lo := bits.Mul32(binary.LittleEndian.Uint32(s.buf[s.at-4:]), n)
-		if lo >= n || lo >= -n%n {
-			return hi
-		}
+	hi, lo := bits.Mul32(s.uint32(), n)
+	for lo < n && lo < -n%n {
+		hi, lo = bits.Mul32(s.uint32(), n)
 	}
+	return hi
 }
 
 // cache keeps the tables used last. Two, because a process may run both ends of
@@ -199,15 +224,15 @@ type cached struct {
 	err  error
 }
 
-func (c *code) cachedTables(k int) (*tables, error) {
+func cachedTables(name string, k int) (*tables, error) {
 	cache.Lock()
-	i := slices.IndexFunc(cache.entries, func(e *cached) bool { return e.name == c.name && e.k == k })
+	i := slices.IndexFunc(cache.entries, func(e *cached) bool { return e.name == name && e.k == k })
 	var e *cached
 	if i >= 0 {
 		e = cache.entries[i]
 		cache.entries = slices.Delete(cache.entries, i, i+1)
 	} else {
-		e = &cached{name: c.name, k: k}
+		e = &cached{name: name, k: k}
 	}
 	cache.entries = slices.Insert(cache.entries, 0, e)
 	if len(cache.entries) > cacheEntries {
@@ -215,6 +240,6 @@ func (c *code) cachedTables(k int) (*tables, error) {
 		cache.entries = cache.entries[:cacheEntries]
 	}
 	cache.Unlock()
-	e.once.Do(func() { e.t, e.err = c.tables(c.name, k) })
+	e.once.Do(func() { e.t, e.err = newTables(name, k) })
 	return e.t, e.err
 }

@@ -12,7 +12,7 @@ import (
 // block is the side of the block-diagonal matrix's blocks.
 const block = 64
 
-// encoder compresses one vector at a time:
+// encoder is the compressor of the block-diagonal accumulate codes:
 //
 //	accumulate, permute, accumulate, permute, then blocks.
 //
@@ -22,22 +22,21 @@ const block = 64
 type encoder struct {
 	t      *tables
 	shape  shape
-	s1, s2 []gf128.Element
+	b1, b2 buffer
 	head   []uint32
 }
 
-func newEncoder(c *code, s shape) (*encoder, error) {
-	t, err := c.cachedTables(s.k)
+func newEncoder(c *code, s shape) (compressor, error) {
+	t, err := cachedTables(c.name, s.k)
 	if err != nil {
 		return nil, err
 	}
-	return &encoder{t: t, shape: s, s1: allocate(s.n), s2: allocate(s.n)}, nil
+	return &encoder{t: t, shape: s, b1: newBuffer(s.n), b2: newBuffer(s.n)}, nil
 }
 
 func (e *encoder) close() {
-	release(e.s1)
-	release(e.s2)
-	e.s1, e.s2 = nil, nil
+	e.b1.release()
+	e.b2.release()
 }
 
 // batchTrees are grown at a time, and queue batches may wait for the encoder.
@@ -46,11 +45,9 @@ const (
 	queue      = 3
 )
 
-// run takes all noise positions in, interval by interval, from grow, which
-// fills the leaves of one; leaves has room for what grower wants. grow runs on
-// a goroutine of its own.
+// run calls grow on a goroutine of its own.
 func (e *encoder) run(ctx context.Context, grow func(i int, leaves []gf128.Element)) error {
-	room := 2 * e.shape.widths[max(0, e.shape.depth()-1)]
+	room := e.shape.room()
 	free, full := make(chan []gf128.Element, queue), make(chan []gf128.Element, queue)
 	for range queue {
 		free <- make([]gf128.Element, batchTrees*room)
@@ -82,7 +79,7 @@ func (e *encoder) run(ctx context.Context, grow func(i int, leaves []gf128.Eleme
 			}
 			for j := range min(batchTrees, e.shape.trees-i) {
 				lo, hi := e.shape.start(i+j), e.shape.start(i+j+1)
-				scatterSums(&sum, buf[j*room:][:hi-lo], p.bucket[lo:hi], e.head, e.s1)
+				scatterSums(&sum, buf[j*room:][:hi-lo], p.bucket[lo:hi], e.head, e.b1.v)
 			}
 			if err := put(ctx, free, buf); err != nil {
 				return err
@@ -93,7 +90,6 @@ func (e *encoder) run(ctx context.Context, grow func(i int, leaves []gf128.Eleme
 	return g.Wait()
 }
 
-// finish writes the k elements of what run took in.
 func (e *encoder) finish(ctx context.Context, out []gf128.Element) error {
 	first, second := &e.t.first, &e.t.second
 	e.head = append(e.head[:0], second.off...)
@@ -103,8 +99,8 @@ func (e *encoder) finish(ctx context.Context, out []gf128.Element) error {
 			return context.Cause(ctx)
 		}
 		lo, hi := first.off[b], first.off[b+1]
-		touch(e.s1[lo:hi])
-		scatterShuffledSums(&sum, e.s1[lo:hi], first.local[lo:hi], second.bucket[lo:hi], e.head, e.s2)
+		touch(e.b1.v[lo:hi])
+		scatterShuffledSums(&sum, e.b1.v[lo:hi], first.local[lo:hi], second.bucket[lo:hi], e.head, e.b2.v)
 	}
 	// Blocks do not depend on each other.
 	blocks := e.t.k / block
@@ -134,10 +130,10 @@ func (e *encoder) blocks(ctx context.Context, out []gf128.Element, lo, hi int) e
 		for have := 0; have < len(z); {
 			from, to := int(p.off[b]), int(p.off[b+1])
 			if at == from || j == lo && have == 0 {
-				touch(e.s2[from:to])
+				touch(e.b2.v[from:to])
 			}
 			n := min(len(z)-have, to-at)
-			gather(z[have:have+n], e.s2[from:to], p.local[at:at+n])
+			gather(z[have:have+n], e.b2.v[from:to], p.local[at:at+n])
 			have, at = have+n, at+n
 			if at == to {
 				b++

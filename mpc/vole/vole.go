@@ -216,14 +216,14 @@ func (s *Sender) Extend(ctx context.Context, n int) ([]gf128.Element, error) {
 		return nil, err
 	}
 	shape := s.code.shape(n)
-	if err := s.recvCount(ctx, n); err != nil {
-		return nil, err
-	}
-	enc, err := newEncoder(s.code, shape)
+	enc, err := s.code.compressor(s.code, shape)
 	if err != nil {
 		return nil, err
 	}
 	defer enc.close()
+	if err := s.recvCount(ctx, n); err != nil {
+		return nil, err
+	}
 	b := make([]gf128.Element, shape.chunks*shape.k)
 	for i := range shape.chunks {
 		if err := s.chunk(ctx, enc, shape, b[i*shape.k:(i+1)*shape.k]); err != nil {
@@ -238,7 +238,7 @@ func (s *Sender) Extend(ctx context.Context, n int) ([]gf128.Element, error) {
 }
 
 // chunk fills b.
-func (s *Sender) chunk(ctx context.Context, enc *encoder, shape shape, b []gf128.Element) error {
+func (s *Sender) chunk(ctx context.Context, enc compressor, shape shape, b []gf128.Element) error {
 	prg := s.prg(s.chunks)
 	s.chunks++
 	roots := make([]gf128.Element, shape.trees)
@@ -311,11 +311,6 @@ func (r *Receiver) Extend(ctx context.Context, n int) (a, c []gf128.Element, err
 		return nil, nil, err
 	}
 	shape := r.code.shape(n)
-	enc, err := newEncoder(r.code, shape)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer enc.close()
 	a = make([]gf128.Element, shape.chunks*shape.k)
 	c = make([]gf128.Element, shape.chunks*shape.k)
 
@@ -348,6 +343,11 @@ func (r *Receiver) Extend(ctx context.Context, n int) (a, c []gf128.Element, err
 		return nil
 	})
 	g.Go(func() error {
+		enc, err := r.code.compressor(r.code, shape)
+		if err != nil {
+			return err
+		}
+		defer enc.close()
 		for i := range shape.chunks {
 			lo, hi := i*shape.k, (i+1)*shape.k
 			if err := r.chunk(gctx, enc, shape, drawn, corrected, a[lo:hi], c[lo:hi]); err != nil {
@@ -367,7 +367,7 @@ func (r *Receiver) Extend(ctx context.Context, n int) (a, c []gf128.Element, err
 }
 
 // chunk fills a and c.
-func (r *Receiver) chunk(ctx context.Context, enc *encoder, shape shape, drawn, corrected chan *noise, a, c []gf128.Element) error {
+func (r *Receiver) chunk(ctx context.Context, enc compressor, shape shape, drawn, corrected chan *noise, a, c []gf128.Element) error {
 	prg := r.prg(r.chunks)
 	r.chunks++
 

@@ -109,7 +109,7 @@ func FuzzFrames(f *testing.F) {
 		if !clean {
 			l.end = status.Error(codes.Unavailable, "Some Text\nof the peer's")
 		}
-		messages, closed, fault := 0, false, false
+		messages, beats, closed, fault := 0, 0, false, false
 		for i, k := range kinds {
 			fr := &peerv1.Frame{}
 			switch k % 4 {
@@ -117,6 +117,7 @@ func FuzzFrames(f *testing.F) {
 				fr.Kind = &peerv1.Frame_Data{Data: []byte{byte(i)}}
 			case 1:
 				fr.Kind = &peerv1.Frame_Heartbeat{Heartbeat: true}
+				beats++
 			case 2:
 				fr.Kind = &peerv1.Frame_Close{Close: true}
 			}
@@ -148,6 +149,10 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		wg.Wait()
+		// More heartbeats at once than time has passed for are a fault too.
+		if beats > allowedBeats(0, limits.Heartbeat) && errors.Is(err, ErrProtocol) {
+			return
+		}
 		switch {
 		case got > messages:
 			t.Errorf("received %d messages of %d", got, messages)

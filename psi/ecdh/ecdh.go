@@ -13,6 +13,10 @@
 // points as well, can count what is common before anyone can tell which rows
 // those are. The permutation follows if the count suffices.
 //
+// [CountSend] and [CountReceive] end with the count: no permutation follows,
+// and nobody learns which rows are common. They are psi.cardinality.v1, with
+// names, hashes and a page of their own.
+//
 // Security: semi-honest parties, decisional Diffie-Hellman in Curve25519,
 // random oracle. The package's page is docs/protocols/psi-ecdh.md: messages,
 // what each party learns, what a dishonest one can do.
@@ -280,6 +284,7 @@ func Receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 
 // run is one party's state in one session. It is single-use.
 type run struct {
+	name     string // of the protocol
 	params   Params
 	link     *link
 	sess     *session.Session
@@ -292,8 +297,14 @@ type run struct {
 	tagBytes int
 }
 
-// begin agrees on the parameters, hashes the items and exchanges the sizes.
+// begin begins a run of psi.ecdh.v1.
 func begin(ctx context.Context, s *session.Session, sender bool, items iter.Seq[[]byte], n int, p Params) (*run, error) {
+	return beginAs(ctx, s, Name, sender, items, n, p)
+}
+
+// beginAs agrees on the parameters of the protocol called name, with more that
+// are its own, hashes the items and exchanges the sizes.
+func beginAs(ctx context.Context, s *session.Session, name string, sender bool, items iter.Seq[[]byte], n int, p Params, more ...session.Field) (*run, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -308,10 +319,10 @@ func begin(ctx context.Context, s *session.Session, sender bool, items iter.Seq[
 	if !sender {
 		from, to = peer, s.Self()
 	}
-	if err := s.Bind(ctx, Name, p.fields(from, to)...); err != nil {
+	if err := s.Bind(ctx, name, append(p.fields(from, to), more...)...); err != nil {
 		return nil, err
 	}
-	r := &run{params: p, link: newLink(ch, peer, sender), sess: s, rows: n}
+	r := &run{name: name, params: p, link: newLink(ch, peer, sender), sess: s, rows: n}
 	if err := r.hashItems(ctx, items); err != nil {
 		return nil, err
 	}
@@ -335,7 +346,7 @@ func begin(ctx context.Context, s *session.Session, sender bool, items iter.Seq[
 // hashItems hashes the items into the field, by row, and refuses duplicates.
 func (r *run) hashItems(ctx context.Context, items iter.Seq[[]byte]) error {
 	transcript := r.sess.Transcript()
-	h, err := curve25519.NewHasher("yinqiao " + Name + " with " + curve25519.Suite + " " + string(transcript[:]))
+	h, err := curve25519.NewHasher("yinqiao " + r.name + " with " + curve25519.Suite + " " + string(transcript[:]))
 	if err != nil {
 		return err
 	}

@@ -176,6 +176,41 @@ func TestJobRefusesKeysThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// Every rule of the table package can be asked for, is held to at both sides,
+// and refuses what does not fit it before anything is sent.
+func TestJobKeyRules(t *testing.T) {
+	one := func(xs ...string) *table.Table {
+		b := table.NewBuilder(table.Schema{{Name: "id", Type: table.Text, Key: true}})
+		for _, x := range xs {
+			b.Texts(0).Append(x)
+		}
+		tb, err := b.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tb
+	}
+	ruled := func(r table.KeyRule) job.Spec {
+		return spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"key_rule":"` + string(r) + `"}`) })
+	}
+	for _, r := range table.KeyRules() {
+		if err := Definition().Validate(ruled(r)); err != nil {
+			t.Errorf("%s: %v", r, err)
+		}
+	}
+	x := one("（+86）138-0013-8000", "13900139000")
+	results, out := runJobs(t, sessiontest.Net{}, ruled(table.RulePhoneCN), [2]table.Source{x, one("13800138000")})
+	sessiontest.NoErrors(t, out)
+	if got := rowsOf(t, results[0].Tables["intersection"]); !slices.Equal(got, []string{"（+86）138-0013-8000"}) {
+		t.Errorf("aligned %q", got)
+	}
+	_, out = runJobs(t, sessiontest.Net{}, ruled(table.RulePhoneCN), [2]table.Source{x, one("13800138000", "010-12345678")})
+	var ke *table.KeyError
+	if err := sessiontest.Cause(out); !errors.Is(err, table.ErrUnfitKeys) || !errors.As(err, &ke) || ke.Unfit != (table.KeyFault{Count: 1, First: 2}) {
+		t.Errorf("a landline number: %v", err)
+	}
+}
+
 // Keys of one column never match keys of two, so the difference is named.
 func TestJobNamesADifferenceInKeyColumns(t *testing.T) {
 	b := table.NewBuilder(table.Schema{{Name: "id", Type: table.Text, Key: true}})

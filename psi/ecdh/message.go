@@ -28,11 +28,13 @@ const (
 	kindSeed
 	kindMatches
 	kindDone
+	kindMinimum
 )
 
 var kindNames = [...]string{
 	kindRows: "rows", kindPoints: "points", kindTags: "tags", kindCheck: "check", kindCount: "count",
 	kindBelow: "below", kindSeed: "seed", kindMatches: "matches", kindDone: "done",
+	kindMinimum: "minimum",
 }
 
 func (k kind) String() string {

@@ -65,25 +65,27 @@ func alignWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys [
 	return r
 }
 
+// attacks change message at in one way each.
+var attacks = map[string]func(at int) sessiontest.Change{
+	"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
+	"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
+	"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
+	"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
+	"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
+	"drop":              sessiontest.Drop,
+	"swap":              sessiontest.Swap,
+	"repeat":            sessiontest.Repeat,
+	"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
+	"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
+	"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
+	"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
+	"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
+}
+
 // Every message of either side, changed in every way: the run ends, somebody
 // reports a typed error, and whoever reports none has the right result.
 func TestTampering(t *testing.T) {
 	xs, ys := number(0, 20), number(10, 30)
-	attacks := map[string]func(at int) sessiontest.Change{
-		"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
-		"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
-		"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
-		"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
-		"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
-		"drop":              sessiontest.Drop,
-		"swap":              sessiontest.Swap,
-		"repeat":            sessiontest.Repeat,
-		"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
-		"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
-		"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
-		"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
-		"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
-	}
 	messages := map[session.PartyID]int{"p0": 7, "p1": 6} // with the frame that binds
 	for party, n := range messages {
 		for name, attack := range attacks {

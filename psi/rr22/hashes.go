@@ -15,7 +15,8 @@ import (
 )
 
 // entry is the final hash of one key, its first bits only, with the own row of
-// the key. It has 16 bytes.
+// the key. It has 16 bytes. An element's first bits are the highest of Lo, and
+// after all of Lo the highest of Hi.
 type entry struct {
 	hi  uint64 // the first 64 bits
 	lo  uint32 // the next 32
@@ -59,7 +60,7 @@ func newHashForm(need, n int) (hashForm, error) {
 
 // entry cuts a hash to the form's length.
 func (f hashForm) entry(h gf128.Element, row int32) entry {
-	e := entry{hi: h.Lo, lo: uint32(h.Hi), row: row}
+	e := entry{hi: h.Lo, lo: uint32(h.Hi >> 32), row: row}
 	if drop := maxHashBits - f.bits(); drop < 32 {
 		e.lo &^= 1<<drop - 1
 	} else {

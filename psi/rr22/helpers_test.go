@@ -2,7 +2,6 @@ package rr22
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"iter"
 	mrand "math/rand/v2"
@@ -120,7 +119,7 @@ func shuffled(xs []string, seed uint64) []string {
 // dealer is a correlator without security: both sides expand the session's ID.
 // Its cost is next to nothing, so that tests of the rest of the protocol can
 // run often, and its outputs can be made again to look behind the masks.
-type dealer struct{}
+type dealer struct{ limit int }
 
 type dealt struct {
 	stream *share.Stream
@@ -128,6 +127,8 @@ type dealt struct {
 }
 
 func (dealer) name() string { return "dealer" }
+
+func (d dealer) piece() int { return max(d.limit, 1) }
 
 func deal(s *session.Session) *dealt {
 	var key [share.KeySize]byte
@@ -168,12 +169,4 @@ type dealtReceiver struct{ *dealt }
 func (d dealtReceiver) Extend(_ context.Context, n int) (a, c []gf128.Element, err error) {
 	a, _, c = d.extend(n)
 	return a, c, nil
-}
-
-// seeded returns a source of randomness for party i of run number k.
-func seeded(i, k int) *mrand.ChaCha8 {
-	var seed [32]byte
-	binary.LittleEndian.PutUint64(seed[:], uint64(i))
-	binary.LittleEndian.PutUint64(seed[8:], uint64(k))
-	return mrand.NewChaCha8(seed)
 }

@@ -86,9 +86,6 @@ func Definition() job.Definition {
 				errs = append(errs, fmt.Errorf("psi/rr22: %s is a recipient, and the output %q gives the sender nothing", q.Party, outputReceiver))
 			}
 		}
-		if spec.Limits.MinBeforeReveal {
-			errs = append(errs, errors.New("psi/rr22: the receiver knows its matches before they are counted; psi.ecdh.v1 can hold to a minimum before that"))
-		}
 		return errors.Join(errs...)
 	}
 	return d

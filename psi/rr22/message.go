@@ -59,6 +59,7 @@ type link struct {
 	sender bool // this side is
 	out    direction
 	in     direction
+	buf    []byte // of the message being sent
 }
 
 type direction struct {
@@ -89,10 +90,11 @@ func (l *link) digest() []byte {
 }
 
 func (l *link) send(ctx context.Context, k kind, body []byte) error {
-	frame := appendFrame(make([]byte, 0, 16+len(body)+digestSize), k, l.out.messages, body)
+	frame := appendFrame(l.buf[:0], k, l.out.messages, body)
 	if k.sealed() {
 		frame = append(frame, l.digest()...)
 	}
+	l.buf = frame
 	l.out.add(frame)
 	if err := l.ch.Send(ctx, frame); err != nil {
 		return fmt.Errorf("psi/rr22: send %s to %s: %w", k, l.peer, err)

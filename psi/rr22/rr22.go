@@ -30,6 +30,8 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
@@ -37,7 +39,6 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/aeshash"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
 	"github.com/yinqiao/yinqiao/mpc/okvs"
-	"github.com/yinqiao/yinqiao/mpc/vole"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -98,10 +99,12 @@ func (p Params) falseMatchBits() int {
 	return p.FalseMatchBits
 }
 
-// hashForm returns the form of the hashes of n rows that are compared with m.
+// hashForm returns the form of the hashes of n rows that are compared with m:
+// long enough for all pairs of the two sides, and for the pairs of the n, two of
+// which with one hash would end the session.
 func (p Params) hashForm(n, m int) (hashForm, error) {
 	pairs := 0 // log2 of the number of pairs, rounded up
-	if nm := uint64(n) * uint64(m); nm > 1 {
+	if nm := uint64(n) * uint64(max(m, n/2)); nm > 1 {
 		pairs = bits.Len64(nm - 1)
 	}
 	return newHashForm(p.falseMatchBits()+pairs, n)
@@ -160,13 +163,13 @@ func send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int
 	// Δ·value(key).
 	var table *okvs.Table
 	entries := make([]entry, n)
-	for piece := range r.pieces() {
-		b, err := v.Extend(ctx, piece.drawn)
+	for pc := range r.pieces(c.piece()) {
+		b, err := v.Extend(ctx, pc.drawn)
 		if err != nil {
 			return Match{}, err
 		}
-		b = b[:piece.size]
-		if piece.first {
+		b = b[:pc.size]
+		if pc.first {
 			if table, err = r.recvSeed(ctx); err != nil {
 				return Match{}, err
 			}
@@ -174,11 +177,10 @@ func send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int
 		if err := r.recvVector(ctx, b, v.Delta()); err != nil {
 			return Match{}, err
 		}
-		if err := r.decode(ctx, table, piece, b, v.Delta(), entries); err != nil {
+		if err := r.decode(ctx, table, pc, b, v.Delta(), entries); err != nil {
 			return Match{}, err
 		}
 	}
-	v, table = nil, nil
 	if err := r.link.empty(ctx, kindCheck); err != nil {
 		return Match{}, err
 	}
@@ -233,35 +235,35 @@ func receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 	if err != nil {
 		return Match{}, err
 	}
-	defer encoding.wait() // for the goroutine, whatever happens
+	defer encoding.stop()
 	v, err := c.receiver(ctx, r.sub)
 	if err != nil {
 		return Match{}, err
 	}
 	entries := make([]entry, n)
-	for piece := range r.pieces() {
-		a, c, err := v.Extend(ctx, piece.drawn)
+	for pc := range r.pieces(c.piece()) {
+		a, sum, err := v.Extend(ctx, pc.drawn)
 		if err != nil {
 			return Match{}, err
 		}
 		if err := encoding.wait(); err != nil {
 			return Match{}, err
 		}
-		if piece.first {
+		if pc.first {
 			if err := r.link.send(ctx, kindSeed, encoding.table.Seed[:]); err != nil {
 				return Match{}, err
 			}
 		}
-		a, c = a[:piece.size], c[:piece.size]
-		gf128.Add(a, encoding.vector[piece.start:])
+		a, sum = a[:pc.size], sum[:pc.size]
+		gf128.Add(a, encoding.vector[pc.start:])
 		if err := r.sendVector(ctx, a); err != nil {
 			return Match{}, err
 		}
-		if err := r.decode(ctx, encoding.table, piece, c, gf128.Element{}, entries); err != nil {
+		if err := r.decode(ctx, encoding.table, pc, sum, gf128.Element{}, entries); err != nil {
 			return Match{}, err
 		}
 	}
-	v, encoding.vector, encoding.table = nil, nil, nil
+	encoding.vector, encoding.table = nil, nil
 	if err := r.link.send(ctx, kindCheck, nil); err != nil {
 		return Match{}, err
 	}
@@ -431,11 +433,18 @@ type encoding struct {
 	table  *okvs.Table
 	done   chan struct{}
 	err    error
+	cancel context.CancelFunc
 }
 
 func (e *encoding) wait() error {
 	<-e.done
 	return e.err
+}
+
+// stop ends what is still going on, and waits for that.
+func (e *encoding) stop() {
+	e.cancel()
+	<-e.done
 }
 
 // encode begins to encode the own keys. It takes its randomness before it
@@ -445,7 +454,8 @@ func (r *run) encode(ctx context.Context) (*encoding, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &encoding{done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(ctx)
+	e := &encoding{done: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer close(e.done)
 		e.vector, e.table, e.err = okvs.Encode(ctx, stream, r.keys, func(dst, keys []gf128.Element, _ []int32) {
@@ -468,12 +478,12 @@ type piece struct {
 	first            bool
 }
 
-// pieces cuts the vector into pieces of about the same size, each one
-// application of the code of the vector OLE.
-func (r *run) pieces() iter.Seq[piece] {
+// pieces cuts the vector into pieces of about the same size and of at most
+// limit elements, or one bin.
+func (r *run) pieces(limit int) iter.Seq[piece] {
 	return func(yield func(piece) bool) {
 		stride, bins := r.layout.Stride(), r.layout.Bins
-		most := max(1, vole.ChunkElements/stride) // bins
+		most := max(1, limit/stride) // bins
 		n := (bins + most - 1) / most
 		for i := range n {
 			from, to := bins*i/n, bins*(i+1)/n
@@ -488,24 +498,38 @@ func (r *run) pieces() iter.Seq[piece] {
 // which decode from v, plus delta times each key's value.
 func (r *run) decode(ctx context.Context, t *okvs.Table, pc piece, v []gf128.Element, delta gf128.Element, entries []entry) error {
 	stride := r.layout.Stride()
-	return parallel(ctx, pc.endBin-pc.firstBin, func(i int) error {
-		bin := pc.firstBin + i
-		keys, rows := t.Bin(bin)
-		hashes := make([]gf128.Element, len(keys))
-		t.DecodeBin(bin, hashes, v[i*stride:(i+1)*stride])
-		if !delta.IsZero() {
-			var values [256]gf128.Element
-			for at := 0; at < len(keys); at += len(values) {
-				end := min(at+len(values), len(keys))
-				valueHash.Hash(values[:end-at], keys[at:end])
-				gf128.MulAdd(hashes[at:end], values[:end-at], delta)
+	workers := min(pc.endBin-pc.firstBin, runtime.GOMAXPROCS(0))
+	err := parallel(ctx, workers, func(w int) error {
+		var hashes []gf128.Element
+		for bin := pc.firstBin + w; bin < pc.endBin; bin += workers {
+			keys, rows := t.Bin(bin)
+			hashes = slices.Grow(hashes[:0], len(keys))[:len(keys)]
+			t.DecodeBin(bin, hashes, v[(bin-pc.firstBin)*stride:][:stride])
+			if !delta.IsZero() {
+				addValues(hashes, keys, delta)
 			}
-		}
-		finalHash.Hash(hashes, hashes)
-		to := entries[t.Start(bin):]
-		for j := range hashes {
-			to[j] = r.form.entry(hashes[j], rows[j])
+			finalHash.Hash(hashes, hashes)
+			to := entries[t.Start(bin):]
+			for j := range hashes {
+				to[j] = r.form.entry(hashes[j], rows[j])
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 		}
 		return nil
 	})
+	r.sess.Progress("decode", int64(t.Start(pc.endBin)), int64(r.rows))
+	return err
+}
+
+// addValues adds delta times each key's value to its hash.
+func addValues(hashes, keys []gf128.Element, delta gf128.Element) {
+	var values [256]gf128.Element
+	for len(keys) > 0 {
+		n := min(len(keys), len(values))
+		valueHash.Hash(values[:n], keys[:n])
+		gf128.MulAdd(hashes[:n], values[:n], delta)
+		hashes, keys = hashes[n:], keys[n:]
+	}
 }

@@ -99,6 +99,7 @@ func (r *run) recvHashes(ctx context.Context, m *matcher) error {
 		if next, _, err = r.form.parseBuckets(body, next, r.peerRows-m.seen, m.next); err != nil {
 			return err
 		}
+		r.sess.Progress("compare", int64(m.seen), int64(r.peerRows))
 	}
 	if m.seen != r.peerRows {
 		return fmt.Errorf("%w: %d hashes of %d rows", ErrDisagree, m.seen, r.peerRows)

@@ -15,6 +15,8 @@ type correlator interface {
 	// name says what it is, code, noise and field included: parties have to
 	// agree on it.
 	name() string
+	// piece is how many elements are made at a time, at most.
+	piece() int
 	sender(ctx context.Context, s *session.Session) (voleSender, error)
 	receiver(ctx context.Context, s *session.Session) (voleReceiver, error)
 }
@@ -35,6 +37,8 @@ type voleReceiver interface {
 type silent struct{}
 
 func (silent) name() string { return vole.DefaultCode }
+
+func (silent) piece() int { return vole.ChunkElements }
 
 func (silent) sender(ctx context.Context, s *session.Session) (voleSender, error) {
 	return vole.NewSender(ctx, s, vole.Params{})
