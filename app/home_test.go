@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,5 +43,18 @@ func TestFailedInitKeepsTheFolder(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 || left[0].Name() != "clients.csv" {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// Who interrupts a job's display hears that, and that the job goes on.
+func TestInterruptedWatch(t *testing.T) {
+	var stderr strings.Builder
+	c := &cli{err: &stderr}
+	if code := c.report(interrupted{goesOn{errors.New("the call was cancelled"), "J-a", " --home ./bank"}}); code != exitFailed {
+		t.Errorf("exit code %d", code)
+	}
+	want := "error: interrupted\nhint: the job goes on: `yinqiao job watch J-a --home ./bank` follows it, `yinqiao job cancel J-a --home ./bank` ends it\n"
+	if stderr.String() != want {
+		t.Errorf("got %q, want %q", stderr.String(), want)
 	}
 }

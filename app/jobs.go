@@ -316,7 +316,7 @@ func resultValues(ctx context.Context, op nodev1.OperatorClient, id string) (map
 func writeTable(ctx context.Context, op nodev1.OperatorClient, id, name, path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("--out wants a new file, and there is a %s already", path)
+		return fmt.Errorf("--out wants a new file, and %s exists", path)
 	}
 	if err != nil {
 		return err

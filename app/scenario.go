@@ -138,7 +138,9 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.out, "%s\n", b)
+		if _, err := fmt.Fprintf(c.out, "%s\n", b); err != nil {
+			return err
+		}
 	} else {
 		r.print(c.out, o)
 	}

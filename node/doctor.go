@@ -48,18 +48,20 @@ func (n *Node) Doctor(ctx context.Context, _ *nodev1.DoctorRequest) (*nodev1.Doc
 	if err != nil {
 		return r, nil
 	}
+	hint = "ask the platform for a new invitation"
 	me, ok := roster.Party(n.cfg.Party)
 	switch {
 	case !ok:
 		err = errors.New("this party is not on the roster")
 	case me.Suspended:
-		err = errors.New("this party is suspended")
+		err, hint = errors.New("this party is suspended"), "ask the platform why this party is suspended"
 	case string(me.PublicKey) != string(n.key.Public()):
 		err = errors.New("the roster lists another key for this party")
 	case me.Endpoint != n.cfg.Advertise:
 		err = fmt.Errorf("the roster tells peers to connect to %s, node.yaml says %s", me.Endpoint, n.cfg.Advertise)
+		hint = fmt.Sprintf("put advertise in node.yaml back to %s, or ask the platform for a new invitation", me.Endpoint)
 	}
-	check("certificate", "self", err, "the roster lists this node's key and endpoint", "ask the platform for a new invitation")
+	check("certificate", "self", err, "the roster lists this node's key and endpoint", hint)
 	for _, p := range roster.Parties() {
 		if p.ID != n.cfg.Party && !p.Suspended {
 			n.doctorPeer(ctx, p, check)

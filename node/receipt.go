@@ -196,7 +196,7 @@ func (n *Node) joinReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 		}
 		receipt := reply.GetReceipt()
 		if bytes.Equal(receipt.GetPayload(), payload) {
-			roster, err := n.refreshRoster(ctx)
+			roster, err := n.liveRoster(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -337,7 +337,7 @@ func (h *handler) CoSign(ctx context.Context, from string, req *peerv1.CoSignReq
 		return nil, peer.Refuse("unknown_session")
 	}
 	f := a.finisher
-	roster, err := n.refreshRoster(ctx)
+	roster, err := n.liveRoster(ctx)
 	if err != nil {
 		return nil, peer.Refuse("platform")
 	}

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/internal/audit"
 	"github.com/yinqiao/yinqiao/internal/secret"
 	"github.com/yinqiao/yinqiao/job"
@@ -103,8 +105,8 @@ func (n *Node) settle(ctx context.Context, rec *record, receipt *signv1.Signed) 
 // gate evaluates the grant before release and keeps from this party what it
 // may not receive.
 func (n *Node) gate(ctx context.Context, a *active, res *job.Result) error {
-	if err := n.resolver.Status(ctx, a.contract.GetGrantId()); err != nil {
-		return n.asRefusal(err)
+	if err := n.stillGranted(ctx, a.contract.GetGrantId()); err != nil {
+		return err
 	}
 	revealed := map[string]bool{}
 	for _, d := range a.reveals {
@@ -121,6 +123,33 @@ func (n *Node) gate(ctx context.Context, a *active, res *job.Result) error {
 		res.Values, res.Tables = nil, nil
 	}
 	return nil
+}
+
+// askStatusAgain spaces the questions to a platform that does not answer.
+const askStatusAgain = 500 * time.Millisecond
+
+// stillGranted asks whether the grant holds. A platform that does not answer
+// gets as long as a running session would give it.
+func (n *Node) stillGranted(ctx context.Context, grant string) error {
+	begin := n.now()
+	for {
+		err := n.resolver.Status(ctx, grant)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, catalog.ErrUnreachable):
+			return n.asRefusal(err)
+		case n.now().Sub(begin) > n.cfg.Limits.PlatformGrace:
+			return fail("platform_unreachable", "the platform has not answered for %s (limits.platform_grace)", n.cfg.Limits.PlatformGrace)
+		}
+		pause := time.NewTimer(askStatusAgain)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (n *Node) staging(id string) string   { return filepath.Join(n.home.resultDir(), "."+id) }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -27,6 +28,18 @@ func (n *Node) refreshRoster(ctx context.Context) (*catalog.Roster, error) {
 	}
 	n.metrics.PlatformSeen(n.now())
 	return r, nil
+}
+
+// liveRoster is a fresh roster or, while the platform does not answer, the last
+// one as long as it lives: enough to check what a run began with.
+func (n *Node) liveRoster(ctx context.Context) (*catalog.Roster, error) {
+	r, err := n.refreshRoster(ctx)
+	if errors.Is(err, catalog.ErrUnreachable) {
+		if last := (*directory)(n).current(); last != nil {
+			return last, nil
+		}
+	}
+	return r, err
 }
 
 // keepRoster renews the roster until ctx ends, and drops the connections of

@@ -1,8 +1,8 @@
 // Package ui is what people see of the program in a terminal: how far long
-// work is, tables, sizes and durations, and error, warning and hint lines.
+// work is, tables, sizes, and error and hint lines.
 //
 // Messages follow a few rules: they go to standard error, begin in lower case
-// with "error:", "warning:" or "hint:", and end without a full stop. Text that
+// with "error:" or "hint:", and end without a full stop. Text that
 // came from elsewhere is shown without the characters a terminal would obey.
 package ui
 
@@ -12,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"golang.org/x/term"
@@ -20,9 +19,6 @@ import (
 
 // Error prints err, one line for each line of its text.
 func Error(w io.Writer, err error) { lines(w, "error", err.Error()) }
-
-// Warning prints a warning.
-func Warning(w io.Writer, format string, a ...any) { lines(w, "warning", fmt.Sprintf(format, a...)) }
 
 // Hint prints what would help; nothing where the text is blank.
 func Hint(w io.Writer, format string, a ...any) { lines(w, "hint", fmt.Sprintf(format, a...)) }
@@ -79,35 +75,6 @@ func Bytes(n int64) string {
 		}
 	}
 	return fmt.Sprintf("%.0f EB", f)
-}
-
-// Duration writes a time for people: "0.4 s", "1 min 30 s", "2 h 5 min".
-func Duration(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "-" + Duration(-max(d, -1<<62))
-	case d < time.Millisecond:
-		return "0 s"
-	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < 59950*time.Millisecond:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d < time.Hour-500*time.Millisecond:
-		s := int64(d.Round(time.Second) / time.Second)
-		return pair(s/60, "min", s%60, "s")
-	case d < 48*time.Hour:
-		m := int64(d.Round(time.Minute) / time.Minute)
-		return pair(m/60, "h", m%60, "min")
-	}
-	h := int64(d.Round(time.Hour) / time.Hour)
-	return pair(h/24, "d", h%24, "h")
-}
-
-func pair(a int64, big string, b int64, small string) string {
-	if b == 0 {
-		return fmt.Sprintf("%d %s", a, big)
-	}
-	return fmt.Sprintf("%d %s %d %s", a, big, b, small)
 }
 
 // Count writes a whole number with its thousands apart: "30,000".

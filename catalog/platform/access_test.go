@@ -422,7 +422,7 @@ func TestSuspensionEndsWhatRuns(t *testing.T) {
 
 func TestHome(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "p")
-	if _, err := Open(home, Options{}); err == nil || !strings.Contains(err.Error(), "make one with init") {
+	if _, err := Open(home, Options{}); err == nil || !strings.Contains(err.Error(), "run `yinqiao platform init` first") {
 		t.Errorf("no home: %v", err)
 	}
 	if err := Init(home, Config{Listen: "nowhere", Advertise: ":1", StatusLife: time.Millisecond, MinFreeMiB: -1, CodeTable: CodeTable{
@@ -454,7 +454,7 @@ func TestHome(t *testing.T) {
 	if again, _ := os.ReadFile(filepath.Join(home, KeyFile)); !bytes.Equal(key, again) {
 		t.Error("the key was overwritten")
 	}
-	if _, err := OpenStaff(home); err == nil || !strings.Contains(err.Error(), "start it first") {
+	if _, err := OpenStaff(home); err == nil || !strings.Contains(err.Error(), "yinqiao platform run") {
 		t.Errorf("staff before the first start: %v", err)
 	}
 	s, err := Open(home, Options{})

@@ -38,7 +38,6 @@ const (
 	ContextReceipt  = "receipt"
 	ContextRecord   = "record"
 	ContextEvent    = "event"
-	ContextLog      = "log"
 )
 
 var (

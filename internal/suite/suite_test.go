@@ -28,7 +28,7 @@ func testKey(b byte) *Key {
 
 var contexts = []string{
 	ContextEntry, ContextRequest, ContextDecision, ContextGrant, ContextRoster, ContextStatus,
-	ContextEnrol, ContextContract, ContextReceipt, ContextRecord, ContextEvent, ContextLog,
+	ContextEnrol, ContextContract, ContextReceipt, ContextRecord, ContextEvent,
 }
 
 // A signature stands for its document, its context, its signer, its key.
