@@ -3,7 +3,7 @@
 
 BIN      := bin/yinqiao
 LDFLAGS  := -s -w
-FUZZTIME ?= 5s
+FUZZTIME ?= 20000x
 JOB      ?= psi.ecdh.v1
 N        ?= 65536
 NETS     ?= none lan wan
@@ -36,7 +36,7 @@ outside: ## test and run the protocol that lives outside this module
 race: ## run the tests of concurrent packages under the race detector (needs a C compiler)
 	go test -race -short $(CONCURRENT)
 
-fuzz: ## fuzz every decoder for FUZZTIME (5s)
+fuzz: ## fuzz every decoder FUZZTIME (20000x) times
 	@for dir in $$(go list -f '{{.Dir}}' ./...); do \
 		for target in $$(cat $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
 			echo "== $${dir#$(CURDIR)/} $$target"; \

@@ -171,7 +171,9 @@ func TestParametersAreCompared(t *testing.T) {
 func scripted(t testing.TB, receive bool, n int, bodies ...[]byte) error {
 	t.Helper()
 	var got error
+	ended := make(chan struct{})
 	role := func(ctx context.Context, s *session.Session) error {
+		defer close(ended)
 		if receive {
 			_, _, got = Receive(ctx, s, n, Params{})
 		} else {
@@ -189,6 +191,15 @@ func scripted(t testing.TB, receive bool, n int, bodies ...[]byte) error {
 		}
 		var reader sync.WaitGroup
 		defer reader.Wait()
+		run := ctx
+		ctx, stop := context.WithCancel(run)
+		reader.Go(func() { // a role that has ended reads nothing more
+			defer stop()
+			select {
+			case <-ended:
+			case <-run.Done():
+			}
+		})
 		reader.Go(func() { // keeps the window open
 			for {
 				if _, err := ch.Recv(ctx); err != nil {
