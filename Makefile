@@ -22,7 +22,8 @@ help: ## show this list
 build: $(BIN) ## build the program into bin/
 
 $(BIN): $(GO_SOURCES) go.mod go.sum
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./cmd/yinqiao
+	@echo "building $@" >&2 # standard output is the program's
+	@CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $@ ./cmd/yinqiao
 
 demo: build ## watch a bank and a department train a joint credit model (DEMO_FLAGS="--json", "--keep DIR")
 	@$(BIN) scenario run examples/credit $(DEMO_FLAGS)
