@@ -51,9 +51,11 @@ func decode(spec job.Spec) (Params, table.KeyRule, error) {
 	return p, rule, errors.Join(append(errs, p.Validate(), err)...)
 }
 
-// Assumptions of the protocol, by name: the code, its noise and its field are
-// those of mpc/vole.
-var assumptions = []string{"lpn." + vole.DefaultCode, "cdh.curve25519", "icm.aes128", "prg.aes256", "rom.sha256", "semi-honest"}
+// Assumptions of the protocol, by name, with those of mpc/ot and mpc/vole below
+// it: the code, its noise and its field are mpc/vole's.
+var assumptions = []string{
+	"lpn." + vole.DefaultCode, "ddh.curve25519", "icm.aes128", "prg.aes128", "prg.aes256", "rom.sha256", "rom.sha512", "semi-honest",
+}
 
 // Definition returns psi.rr22.v1: the rows that two parties have in common, to
 // both of them, aligned, or to the receiver alone.

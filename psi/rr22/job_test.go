@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -255,6 +258,33 @@ func TestAssumptionsNameTheCode(t *testing.T) {
 	lpn := "lpn." + vole.DefaultCode
 	if !slices.Contains(d.Assumptions, lpn) || !strings.Contains(lpn, ".t848.") || !strings.HasSuffix(lpn, ".gf128") || !slices.Contains(d.Assumptions, "semi-honest") {
 		t.Errorf("%v", d.Assumptions)
+	}
+}
+
+// What the building blocks' pages name, the contract of a job on them names too,
+// and the protocol's own page explains.
+func TestAssumptionsOfTheBuildingBlocks(t *testing.T) {
+	read := func(page string) string {
+		b, err := os.ReadFile(filepath.Join("..", "..", "docs", "protocols", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	name := regexp.MustCompile("`((?:lpn|ddh|cdh|icm|prg|rom)\\.[a-z0-9.]+)`")
+	stated := Definition().Assumptions
+	for _, page := range []string{"ot.md", "vole.md", "okvs.md"} {
+		for _, m := range name.FindAllStringSubmatch(read(page), -1) {
+			if !slices.Contains(stated, m[1]) {
+				t.Errorf("%s rests on %s, which the contract does not name", page, m[1])
+			}
+		}
+	}
+	own := read("psi-rr22.md")
+	for _, a := range stated {
+		if !strings.Contains(own, "| `"+a+"` |") {
+			t.Errorf("psi-rr22.md does not explain %s", a)
+		}
 	}
 }
 

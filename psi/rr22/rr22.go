@@ -13,9 +13,9 @@
 // the sender can compute a hash of any key, and the receiver of its own keys
 // only. The sender sends the hashes of its keys; the receiver compares.
 //
-// Security: semi-honest parties; learning parity with noise, computational
-// Diffie-Hellman, AES-128 as an ideal cipher and SHA-256 as a random oracle. The
-// paper is Raghuraman and Rindal, CCS 2022, https://eprint.iacr.org/2022/320.
+// Security: semi-honest parties; learning parity with noise, decisional
+// Diffie-Hellman, AES-128 as an ideal cipher, SHA-256 and SHA-512 as random
+// oracles. The paper is Raghuraman and Rindal, CCS 2022, https://eprint.iacr.org/2022/320.
 // The package's page is docs/protocols/psi-rr22.md: messages, what each party
 // learns, what a dishonest one can do.
 //
