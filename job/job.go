@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/table"
 )
@@ -129,6 +130,24 @@ type Definition struct {
 	Clear func(context.Context, Spec, map[session.PartyID][]table.Source) (map[string]any, error)
 	// Bench makes the inputs of a benchmark run; nil where there is none.
 	Bench func(n int64) (Bench, error)
+	// Family names the kinds that give the same result by other means, of which
+	// a job may ask for the one that suits best; blank where there are none. The
+	// kinds of a family have the same roles, parameters and result fields.
+	Family string
+	// Estimate says what a run would cost where the party at place i of
+	// spec.Parties has rows[i] rows; the error says why such a run is not
+	// possible. Set where Family is.
+	Estimate func(spec Spec, rows []int64) (Cost, error)
+	// Resumable kinds keep in Env.Scratch what is finished, so that a later
+	// attempt at the same run does only the rest.
+	Resumable bool
+}
+
+// Cost is what a run is expected to cost.
+type Cost struct {
+	CPUSeconds float64 // of the busier party, on one processor
+	Bytes      int64   // of all messages
+	Rounds     int64   // changes of direction, each of which waits for the link
 }
 
 // Bench is one benchmark case: a spec over parties p0, p1, … and their inputs.
@@ -149,12 +168,34 @@ type Env struct {
 	// Once durably records that a step has been done; a second call with the
 	// same key fails with ErrDone. It returns before the step may begin.
 	Once Once
+	// Scratch is disk space of this run. It is empty at the first attempt, holds
+	// what earlier attempts committed at a later one, and goes with the run. Nil
+	// is a set of files in memory, see [Env.Disk].
+	Scratch scratch.Files
+	// Cache is disk space that this node keeps for the job kind between runs.
+	Cache scratch.Files
 }
 
 // Self returns the own line of the spec.
 func (e Env) Self() Participant {
 	p, _ := e.Spec.Participant(e.Session.Self())
 	return p
+}
+
+// Disk returns the run's scratch space, or one in memory where there is none.
+func (e Env) Disk() scratch.Files {
+	if e.Scratch == nil {
+		return scratch.Memory()
+	}
+	return e.Scratch
+}
+
+// Kept returns the job kind's cache, or one in memory where there is none.
+func (e Env) Kept() scratch.Files {
+	if e.Cache == nil {
+		return scratch.Memory()
+	}
+	return e.Cache
 }
 
 // Once guards steps that must never happen twice, such as emitting a
@@ -178,8 +219,9 @@ const CountCommon = "rows.common"
 type Result struct {
 	// Values are small named results, encodable as JSON: metrics, weights.
 	Values map[string]any
-	// Tables are results with rows. Each is released to recipients as CSV.
-	Tables map[string]*table.Table
+	// Tables are results with rows. Each is released to recipients as CSV, and
+	// read while Env.Scratch is still there.
+	Tables map[string]table.Source
 	// Counts are public and must be equal at every party; they stand in the
 	// receipt.
 	Counts map[string]int64

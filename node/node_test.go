@@ -144,7 +144,7 @@ func countJob(h *hooks) job.Definition {
 			if err != nil {
 				return job.Result{}, err
 			}
-			res.Tables = map[string]*table.Table{"list": t}
+			res.Tables = map[string]table.Source{"list": t}
 			return res, nil
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	if err != nil {
 		return err
 	}
-	if err := n.stage(c.GetJob(), out.result, commit); err != nil {
+	if err := n.stage(ctx, c.GetJob(), out.result, commit); err != nil {
 		return err
 	}
 	if err := n.keepOpening(c.GetJob(), "result", commit.Opening()); err != nil {
@@ -156,7 +157,7 @@ func (n *Node) staging(id string) string   { return filepath.Join(n.home.resultD
 func (n *Node) published(id string) string { return filepath.Join(n.home.resultDir(), id) }
 
 // stage writes the result where no verb looks, and commits to its bytes.
-func (n *Node) stage(id string, res job.Result, commit *audit.Committer) error {
+func (n *Node) stage(ctx context.Context, id string, res job.Result, commit *audit.Committer) error {
 	dir := n.staging(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("node: result: %w", err)
@@ -188,15 +189,11 @@ func (n *Node) stage(id string, res job.Result, commit *audit.Committer) error {
 	sort.Strings(names)
 	for _, name := range names {
 		path := filepath.Join(dir, name+".csv")
-		if err := writeFile(path, func(w *os.File) error { return table.WriteCSV(w, res.Tables[name]) }); err != nil {
+		if err := writeFile(path, func(w *os.File) error { return table.WriteCSV(ctx, w, res.Tables[name]) }); err != nil {
 			return err
 		}
-		b, err := os.ReadFile(path)
-		if err != nil {
+		if err := commitToFile(commit, "table "+name, path); err != nil {
 			return fmt.Errorf("node: result: %w", err)
-		}
-		if err := commitTo(commit, "table "+name, b); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -208,6 +205,24 @@ func commitTo(commit *audit.Committer, name string, b []byte) error {
 		return err
 	}
 	_, err := commit.Write(b)
+	return err
+}
+
+// commitToFile adds a file as a named piece to a commitment.
+func commitToFile(commit *audit.Committer, name, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(commit, "%s %d\n", name, info.Size()); err != nil {
+		return err
+	}
+	_, err = io.Copy(commit, f)
 	return err
 }
 

@@ -148,6 +148,23 @@ func (s *Session) Fork(ctx context.Context, label string) (*Session, error) {
 	return open(ctx, s.cfg, label)
 }
 
+// Pair opens a sub-session with one peer alone, for a two-party sub-protocol of
+// a larger session. The two parties pair with the same label, each label once.
+func (s *Session) Pair(ctx context.Context, label string, peer PartyID) (*Session, error) {
+	if label == "" {
+		return nil, errors.New("session: pair without a label")
+	}
+	if s.peers[peer] == nil {
+		return nil, fmt.Errorf("session: %q is not a peer", peer)
+	}
+	if s.label != "" {
+		label = s.label + "/" + label
+	}
+	cfg := s.cfg
+	cfg.Parties = slices.DeleteFunc(s.Parties(), func(p PartyID) bool { return p != cfg.Self && p != peer })
+	return open(ctx, cfg, label)
+}
+
 // CloseSend ends this party's messages to every peer.
 func (s *Session) CloseSend() error {
 	var errs []error

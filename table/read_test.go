@@ -84,7 +84,7 @@ func copyCell(b *Builder, j int, a arrow.Array, i int) {
 func dump(t testing.TB, tab *Table) string {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := WriteCSV(&buf, tab); err != nil {
+	if err := WriteCSV(t.Context(), &buf, tab); err != nil {
 		t.Fatal(err)
 	}
 	return buf.String()
@@ -102,7 +102,7 @@ func TestWriteCSV(t *testing.T) {
 	if got := dump(t, tab); got != "s\n\"\"\nx\n" {
 		t.Errorf("a lone missing value: %q", got)
 	}
-	if err := WriteCSV(failing{}, tab); err == nil {
+	if err := WriteCSV(t.Context(), failing{}, tab); err == nil {
 		t.Error("a failing writer passed")
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// WriteCSV writes t as CSV (RFC 4180 with LF line ends): a header, then a line
+// WriteCSV writes src as CSV (RFC 4180 with LF line ends): a header, then a line
 // a row. A missing value is an empty field, and so is an empty text. Floats
 // are written so that reading them back gives the same value.
-func WriteCSV(w io.Writer, t *Table) error {
-	schema := t.Schema()
+func WriteCSV(ctx context.Context, w io.Writer, src Source) error {
+	schema := src.Schema()
 	bw := bufio.NewWriter(w)
 	cw := csv.NewWriter(bw)
 	rec := make([]string, len(schema))
@@ -34,7 +34,7 @@ func WriteCSV(w io.Writer, t *Table) error {
 	if err := write(); err != nil {
 		return fmt.Errorf("table: %w", err)
 	}
-	for b, err := range t.Batches(context.Background()) {
+	for b, err := range src.Batches(ctx) {
 		if err != nil {
 			return err
 		}

@@ -335,7 +335,7 @@ func runLabel(ctx context.Context, s *session.Session, pl plan, in inputs, train
 		if err != nil {
 			return fail(err)
 		}
-		res.Tables = map[string]*table.Table{"scores": t}
+		res.Tables = map[string]table.Source{"scores": t}
 	}
 	if auc != (Metric{}) {
 		res.Values["auc"], res.Values["ks"] = auc, ks

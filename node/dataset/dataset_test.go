@@ -55,7 +55,7 @@ func read(t testing.TB, src table.Source) (string, error) {
 		return "", err
 	}
 	var buf bytes.Buffer
-	err = table.WriteCSV(&buf, tab)
+	err = table.WriteCSV(t.Context(), &buf, tab)
 	return buf.String(), err
 }
 

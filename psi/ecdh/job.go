@@ -123,7 +123,7 @@ func runJob(ctx context.Context, env job.Env) (job.Result, error) {
 		return job.Result{}, err
 	}
 	return job.Result{
-		Tables: map[string]*table.Table{fieldIntersection: common},
+		Tables: map[string]table.Source{fieldIntersection: common},
 		Counts: map[string]int64{job.CountCommon: int64(len(m.Rows))},
 		Rows:   n,
 	}, nil

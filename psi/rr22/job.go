@@ -146,7 +146,7 @@ func runJob(ctx context.Context, env job.Env) (job.Result, error) {
 		if err != nil {
 			return job.Result{}, err
 		}
-		res.Tables = map[string]*table.Table{fieldIntersection: common}
+		res.Tables = map[string]table.Source{fieldIntersection: common}
 	}
 	if p.Broadcast {
 		res.Counts = map[string]int64{job.CountCommon: int64(len(m.Rows))}

@@ -93,7 +93,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	results, out := runJobs(t, spec(nil), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != 2 || r.Rows != 3 || r.Tables["intersection"].Rows() != 2 {
+		if r.Counts[job.CountCommon] != 2 || r.Rows != 3 || r.Tables["intersection"].(*table.Table).Rows() != 2 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 		var names []string
