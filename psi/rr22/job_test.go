@@ -69,7 +69,7 @@ func people(t testing.TB, rows ...[3]string) *table.Table {
 	return tb
 }
 
-func rowsOf(t testing.TB, tb *table.Table) []string {
+func rowsOf(t testing.TB, tb table.Source) []string {
 	t.Helper()
 	var rows []string
 	for b, err := range tb.Batches(t.Context()) {
