@@ -37,7 +37,10 @@ func (c *cli) catalogCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					fmt.Fprintf(c.out, "registered %s version %d\n", r.GetCode(), r.GetVersion())
+					fmt.Fprintf(c.out, "registered %s version %d: %s rows, keys by rule %s\n", r.GetCode(), r.GetVersion(), ui.Count(r.GetRows()), r.GetKeyRule())
+					for _, note := range r.GetNotes() {
+						fmt.Fprintf(c.err, "note: %s\n", note)
+					}
 				}
 				return nil
 			})

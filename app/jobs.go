@@ -154,10 +154,45 @@ func (c *cli) jobCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd := group("job", "Submit, watch and cancel jobs, and read their results", submit, watch, result, list, cancel, kinds)
+	cmd := group("job", "Submit, watch and cancel jobs, and read their results", submit, watch, result, list, cancel, c.resumeCommand(), kinds)
 	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print one JSON object on standard output")
 	c.operatorFlags(cmd)
 	return cmd
+}
+
+func (c *cli) resumeCommand() *cobra.Command {
+	var detach bool
+	var timeout time.Duration
+	resume := &cobra.Command{
+		Use:   "resume JOB",
+		Short: "Go on with a failed job after what every party has finished",
+		Long: "Propose a further attempt at a failed job, and watch it run. What every party has finished is kept;\n" +
+			"grant, parameters and data must be as they were. It spends no further use of the grant.",
+		Example: `  yinqiao job resume J-abc
+  yinqiao job resume J-abc --timeout 2h`,
+		Args: oneArgument,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout < 0 || timeout%time.Second != 0 {
+				return usagef("--timeout wants whole seconds, such as 2h or 90s")
+			}
+			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				r, err := op.ResumeJob(ctx, &nodev1.ResumeJobRequest{Job: args[0], TimeoutSeconds: int64(timeout / time.Second)})
+				if err != nil {
+					return err
+				}
+				if detach {
+					return c.print(map[string]any{"job": r.GetJob(), "attempt": r.GetAttempt()}, r.GetJob())
+				}
+				if !c.json {
+					fmt.Fprintf(c.err, "attempt %d of the run is job %s\n", r.GetAttempt(), r.GetJob())
+				}
+				return c.watch(ctx, op, r.GetJob())
+			})
+		},
+	}
+	resume.Flags().BoolVar(&detach, "detach", false, "print the new job's ID and return at once")
+	resume.Flags().DurationVar(&timeout, "timeout", 0, "the longest run (default: as at the first attempt)")
+	return resume
 }
 
 // jobObject is a job as --json prints it. Empty fields are left out, but for
@@ -178,6 +213,11 @@ type jobObject struct {
 	Units    map[string]int64 `json:"units,omitempty"`
 	Counts   map[string]int64 `json:"counts,omitempty"`
 	Receipt  *jobReceipt      `json:"receipt,omitempty"`
+	// Of a resumed job: the first attempt's job, and which attempt this is.
+	Run     string `json:"run,omitempty"`
+	Attempt int64  `json:"attempt,omitempty"`
+	// It failed, and `job resume` can go on after what was finished.
+	Resumable bool `json:"resumable,omitempty"`
 }
 
 type jobParty struct {
@@ -196,6 +236,7 @@ func objectOf(v *nodev1.JobView) jobObject {
 		Job: v.GetJob(), Session: v.GetSession(), Kind: v.GetKind(), State: v.GetState(), Class: v.GetClass(), Reason: v.GetReason(),
 		Role: v.GetRole(), Grant: outcomeGrant{ID: v.GetGrantId(), UsesLeft: v.GetUsesLeft()}, Created: v.GetCreated().AsTime(),
 		Seconds: v.GetSeconds(), Units: v.GetUnits(), Counts: v.GetCounts(),
+		Run: v.GetRun(), Attempt: v.GetAttempt(), Resumable: v.GetResumable(),
 	}
 	for _, p := range v.GetParties() {
 		o.Parties = append(o.Parties, jobParty{ID: p.GetParty(), Role: p.GetRole(), Rows: p.GetRows()})
@@ -226,7 +267,9 @@ func (c *cli) print(object any, text string) error {
 // watch follows a job and fails where the job fails.
 func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) error {
 	bar := ui.NewProgress(c.err, c.json)
-	last, err := follow(ctx, op, id, func(v *nodev1.JobView) { bar.Update(v.GetStage(), v.GetDone(), v.GetTotal()) })
+	last, err := follow(ctx, op, id, func(v *nodev1.JobView) {
+		bar.UpdatePace(v.GetStage(), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
+	})
 	bar.Close()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -244,7 +287,29 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 			fmt.Fprintf(c.out, "receipt %s at index %d of the log\n", hex.EncodeToString(r.GetDigest()), r.GetIndex())
 		}
 	}
-	return jobError(last)
+	return c.jobFailure(last)
+}
+
+// jobFailure is jobError with what to do about it.
+func (c *cli) jobFailure(v *nodev1.JobView) error {
+	err := jobError(v)
+	if err != nil && v.GetResumable() {
+		return canResume{err, v.GetJob(), homeArgs(c.home, "node")}
+	}
+	return err
+}
+
+// canResume is the end of a job that left what a further attempt can use.
+type canResume struct {
+	error
+	job, home string
+}
+
+func (e canResume) Unwrap() error { return e.error }
+
+// Hint says how to go on.
+func (e canResume) Hint() string {
+	return fmt.Sprintf("`yinqiao job resume %s%s` goes on after what every party has finished", e.job, e.home)
 }
 
 // goesOn is the end of watching a job that has not ended.

@@ -278,7 +278,9 @@ func (r *scenarioRun) compute(ctx context.Context) error {
 	}
 	r.step("every node checks the grant for itself and signs the contract of job %s", sub.GetJob())
 	bar := ui.NewProgress(r.out, r.json)
-	r.view, err = follow(ctx, by, sub.GetJob(), func(v *nodev1.JobView) { bar.Update(v.GetStage(), v.GetDone(), v.GetTotal()) })
+	r.view, err = follow(ctx, by, sub.GetJob(), func(v *nodev1.JobView) {
+		bar.UpdatePace(v.GetStage(), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
+	})
 	bar.Close()
 	r.seconds = time.Since(begin).Seconds()
 	if err != nil {

@@ -130,6 +130,9 @@ type Definition struct {
 	Clear func(context.Context, Spec, map[session.PartyID][]table.Source) (map[string]any, error)
 	// Bench makes the inputs of a benchmark run; nil where there is none.
 	Bench func(n int64) (Bench, error)
+	// BenchSizes makes them for parties of different sizes: n rows at the first
+	// party, m at each other. Nil where all have as many rows.
+	BenchSizes func(n, m int64) (Bench, error)
 	// Family names the kinds that give the same result by other means, of which
 	// a job may ask for the one that suits best; blank where there are none. The
 	// kinds of a family have the same roles, parameters and result fields.
@@ -152,8 +155,13 @@ type Cost struct {
 
 // Bench is one benchmark case: a spec over parties p0, p1, … and their inputs.
 type Bench struct {
-	Spec   Spec
+	Spec Spec
+	// Inputs may make their rows as they are read, see table.Generate: a run
+	// reads them into memory, or into files, before its clock starts.
 	Inputs map[session.PartyID][]table.Source
+	// Common is how many rows all parties have in common, which a run checks;
+	// 0 where that is not known beforehand.
+	Common int64
 	// Baseline runs the yardstick, for example the bare arithmetic of all
 	// parties; its CPU time is reported beside the protocol's. May be nil.
 	Baseline     func(context.Context) error

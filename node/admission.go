@@ -22,6 +22,7 @@ type admitted struct {
 	spec     job.Spec
 	reveals  []job.Disclosure
 	usesLeft int64
+	held     bool // the run's use was spent by an earlier attempt
 }
 
 // admit is this node's own decision on a contract, whoever proposes it: the
@@ -56,16 +57,20 @@ func (n *Node) admit(ctx context.Context, c *contract) (*admitted, error) {
 	if err := n.withinPolicy(c, def, spec); err != nil {
 		return nil, err
 	}
+	st, err := n.admitAttempt(c, def)
+	if err != nil {
+		return nil, err
+	}
 	if err := n.ownInputs(ctx, c); err != nil {
 		return nil, err
 	}
-	return &admitted{contract: c, grant: g, def: def, spec: spec, reveals: def.Reveals(spec)}, nil
+	return &admitted{contract: c, grant: g, def: def, spec: spec, reveals: def.Reveals(spec), held: st != nil && st.Spent}, nil
 }
 
-// takeUse reserves one of the grant's runs.
+// takeUse reserves one of the grant's runs. The attempts at one run share one.
 func (n *Node) takeUse(a *admitted) error {
 	limit := a.grant.Limits().MaxRuns
-	used, err := n.store.Reserve(runCounter(a.grant), a.contract.GetSession(), limit)
+	used, err := n.store.Reserve(runCounter(a.grant), holderOf(a.contract), limit)
 	if errors.Is(err, store.ErrExhausted) {
 		return n.refuse("max_runs", "the grant allows %d runs and all are used (grant %s): file a new request", limit, a.grant.ID())
 	}
@@ -75,6 +80,10 @@ func (n *Node) takeUse(a *admitted) error {
 	a.usesLeft = limit - used
 	return nil
 }
+
+// holderOf is in whose name a run's use is reserved. Sessions held uses in
+// earlier versions; the prefix keeps a peer from naming a job after one.
+func holderOf(c *contract) string { return "run/" + c.runOf() }
 
 // runCounter counts the runs of the request behind a grant. It goes by the
 // bytes that requester and providers signed, so that a platform that grants one

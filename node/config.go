@@ -55,7 +55,16 @@ type LimitConfig struct {
 	PeerIdle       time.Duration `yaml:"peer_idle"`       // silence, or absence at the start, after which a peer counts as gone; 20s
 	SessionBytes   int64         `yaml:"session_bytes"`   // most a peer may send in one session; 64 GiB
 	MinFreeBytes   uint64        `yaml:"min_free_bytes"`  // free disk below which work is refused; 256 MiB
+	// ScratchBytes bounds the files of all runs and the caches together; 0 leaves
+	// it to the free space beyond MinFreeBytes.
+	ScratchBytes     int64         `yaml:"scratch_bytes"`
+	ScratchRetention time.Duration `yaml:"scratch_retention"` // how long a failed run may wait to be resumed; 72h
+	Attempts         int64         `yaml:"attempts"`          // most attempts at one run; 5
 }
+
+// maxAttempts bounds limits.attempts: every attempt is another look at the same
+// inputs.
+const maxAttempts = 1000
 
 // Validate fills in defaults and reports every fault with its key path.
 func (c *Config) Validate() error {
@@ -72,6 +81,8 @@ func (c *Config) Validate() error {
 	setDefault(&l.PeerIdle, 20*time.Second)
 	setDefault(&l.SessionBytes, 64<<30)
 	setDefault(&l.MinFreeBytes, 256<<20)
+	setDefault(&l.ScratchRetention, 72*time.Hour)
+	setDefault(&l.Attempts, 5)
 
 	var errs []error
 	bad := func(path, format string, a ...any) { errs = append(errs, strictyaml.Invalid(path, format, a...)) }
@@ -110,10 +121,16 @@ func (c *Config) Validate() error {
 	for _, d := range []struct {
 		key string
 		v   time.Duration
-	}{{"job_timeout", l.JobTimeout}, {"platform_grace", l.PlatformGrace}, {"peer_idle", l.PeerIdle}} {
+	}{{"job_timeout", l.JobTimeout}, {"platform_grace", l.PlatformGrace}, {"peer_idle", l.PeerIdle}, {"scratch_retention", l.ScratchRetention}} {
 		if d.v <= 0 {
 			bad("limits."+d.key, "want a positive duration")
 		}
+	}
+	if l.ScratchBytes < 0 {
+		bad("limits.scratch_bytes", "want 0 or more")
+	}
+	if l.Attempts < 1 || l.Attempts > maxAttempts {
+		bad("limits.attempts", "want 1 to %d", maxAttempts)
 	}
 	if c.Policy.MinIntersection < 0 {
 		bad("policy.min_intersection", "want 0 or more")

@@ -236,12 +236,22 @@ func (n *Node) openProposal(roster *catalog.Roster, from string, signed *signv1.
 		return nil, n.refuse("contract_expired", "the proposal has expired: submit the job again")
 	case c.GetSession() == "" || len(c.GetSession()) > 64 || c.GetJob() == "" || len(c.GetJob()) > 64 || !plainID(c.GetJob()) || !plainID(c.GetSession()):
 		return nil, n.refuseSecurity("contract_malformed", "job and session IDs have 1 to 64 letters, digits and hyphens")
+	case !validAttempt(c):
+		return nil, n.refuseSecurity("contract_malformed", "a resumed job names the run of an earlier job, and an attempt from 2 on")
 	case c.GetSuite() != suite.Std:
 		return nil, n.refuse("suite", "this node speaks cipher suite std")
 	case c.participant(n.cfg.Party) == nil:
 		return nil, n.refuseSecurity("contract_parties", "this node is not a party of the contract")
 	}
 	return c, nil
+}
+
+// validAttempt looks at the form of what a contract says of its run.
+func validAttempt(c *contract) bool {
+	if c.GetRun() == "" {
+		return c.GetAttempt() == 0
+	}
+	return len(c.GetRun()) <= 64 && plainID(c.GetRun()) && c.GetRun() != c.GetJob() && c.GetAttempt() >= 2
 }
 
 func plainID(s string) bool {

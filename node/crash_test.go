@@ -26,7 +26,7 @@ import (
 )
 
 // Environment of a node that runs as a process of its own: its home, where its
-// job stalls ("mid", "out"), and the grant it submits a job under.
+// job stalls ("mid", "out", "step"), and the grant it submits a job under.
 const (
 	envHome   = "YINQIAO_TEST_HOME"
 	envStall  = "YINQIAO_TEST_STALL"
@@ -60,7 +60,15 @@ func childNode(home Home) error {
 		}
 	}
 	h.mid, h.out = stall("mid"), stall("out")
-	reg, err := job.NewRegistry(countJob(h), trioJob(h))
+	if f := stall("step"); f != nil {
+		h.step = func(p string, i int) error {
+			if i == failsAt {
+				f(p)
+			}
+			return nil
+		}
+	}
+	reg, err := job.NewRegistry(countJob(h), trioJob(h), stepJob(h))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -23,16 +24,19 @@ type active struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	finisher *finisher // at the initiator
+	// initiator is known before the contract is admitted.
+	initiator string
 
 	mu      sync.Mutex
 	rec     record
-	stage   string
-	done    int64
-	total   int64
-	started bool
-	sealed  bool          // the receipt is being signed
-	changed chan struct{} // closed and replaced at every change
-	ended   chan struct{}
+	pace    pace
+	started bool // or dropped: it will not start
+	yielded bool // it gives way to another attempt at its run
+	// committed: every party has signed, and this node tells them to start.
+	committed bool
+	sealed    bool          // the receipt is being signed
+	changed   chan struct{} // closed and replaced at every change
+	ended     chan struct{}
 }
 
 func (a *active) update(f func()) {
@@ -51,14 +55,15 @@ func (a *active) seal() {
 }
 
 func (a *active) progress(stage string, done, total int64) {
-	a.update(func() { a.stage, a.done, a.total = stage, done, total })
+	a.update(func() { a.pace.update(time.Now(), stage, done, total) })
 }
 
 func (a *active) view() (*nodev1.JobView, <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.rec.view()
-	v.Stage, v.Done, v.Total = a.stage, a.done, a.total
+	v.Stage, v.Done, v.Total = a.pace.stage, a.pace.done, a.pace.total
+	v.Rate, v.RemainingSeconds = a.pace.outlook(time.Now())
 	if v.Seconds == 0 && !a.rec.Started.IsZero() {
 		v.Seconds = time.Since(a.rec.Started).Seconds()
 	}
@@ -67,7 +72,7 @@ func (a *active) view() (*nodev1.JobView, <-chan struct{}) {
 
 // enter admits c and makes it an active job in state proposed.
 func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, error) {
-	a := &active{changed: make(chan struct{}), ended: make(chan struct{})}
+	a := &active{initiator: c.GetInitiator(), changed: make(chan struct{}), ended: make(chan struct{})}
 	a.ctx, a.cancel = context.WithCancelCause(n.ctx)
 
 	// The slot and the session ID are taken before anything is reserved.
@@ -85,8 +90,11 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 	case n.active[c.GetSession()] != nil || n.byJob[c.GetJob()] != nil:
 		n.mu.Unlock()
 		return nil, n.refuseSecurity("replay", "the session is known already")
+	case n.byRun[c.runOf()] != nil:
+		n.mu.Unlock()
+		return nil, n.refuse("run_busy", "another attempt at run %s is under way: wait until it has ended", c.runOf())
 	}
-	n.active[c.GetSession()], n.byJob[c.GetJob()] = a, a
+	n.active[c.GetSession()], n.byJob[c.GetJob()], n.byRun[c.runOf()] = a, a, a
 	n.wg.Add(1) // until forget
 	n.mu.Unlock()
 
@@ -107,7 +115,8 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 			Job: c.GetJob(), Session: c.GetSession(), Kind: c.GetKind(), GrantID: c.GetGrantId(),
 			GrantDigest: c.GetGrantDigest(), ContractDigest: c.digest,
 			Initiator: c.GetInitiator(), Role: c.participant(n.cfg.Party).GetRole(), Person: person,
-			State: Proposed, Counter: runCounter(admitted.grant), UsesLeft: admitted.usesLeft, RunsUsed: true, Created: n.now(),
+			State: Proposed, Counter: runCounter(admitted.grant), Holder: holderOf(c), Held: admitted.held, UsesLeft: admitted.usesLeft, RunsUsed: true, Created: n.now(),
+			Run: c.runOf(), Attempt: c.attempt(),
 		}
 		for _, p := range c.GetParties() {
 			a.rec.Parties = append(a.rec.Parties, p.GetParty())
@@ -115,7 +124,7 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 		}
 	})
 	if err := n.save(&a.rec); err != nil {
-		return nil, errors.Join(err, n.store.Release(runCounter(admitted.grant), c.GetSession()))
+		return nil, errors.Join(err, n.giveBack(&a.rec))
 	}
 	n.mu.Lock() // from here on find shows it to peers and operators
 	a.admitted = admitted
@@ -149,7 +158,22 @@ func (n *Node) forget(c *contract) {
 	defer n.mu.Unlock()
 	delete(n.active, c.GetSession())
 	delete(n.byJob, c.GetJob())
+	delete(n.byRun, c.runOf())
 	n.wg.Done()
+}
+
+// giveBack releases a job's use, unless an earlier attempt at its run has spent
+// it.
+func (n *Node) giveBack(r *record) error {
+	if !r.RunsUsed || r.Held {
+		return nil
+	}
+	if err := n.store.Release(r.Counter, r.holder()); err != nil {
+		return fmt.Errorf("node: use not released: %w", err)
+	}
+	r.RunsUsed = false
+	r.UsesLeft++
+	return nil
 }
 
 // find returns the admitted job that runs under a session, or nil.
@@ -184,10 +208,16 @@ func (n *Node) Submit(ctx context.Context, person string, req *nodev1.SubmitJobR
 		n.note(r, "", "", g.ID())
 		return "", r
 	}
+	return n.launch(ctx, c, person)
+}
+
+// launch proposes a contract of this node's own, and begins when all have
+// signed it.
+func (n *Node) launch(ctx context.Context, c *contract, person string) (string, error) {
 	a, err := n.enter(ctx, c, person)
 	if err != nil {
 		r := n.asRefusal(err)
-		n.note(r, "", c.GetJob(), g.ID())
+		n.note(r, "", c.GetJob(), c.GetGrantId())
 		return "", r
 	}
 	signed, err := n.gather(ctx, a)
@@ -245,6 +275,9 @@ func (n *Node) gather(ctx context.Context, a *active) (*signv1.Signed, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	if !a.commit() {
+		return nil, n.notStarted(context.Cause(a.ctx))
+	}
 	group, gctx = errgroup.WithContext(ctx)
 	for _, other := range c.others(n.cfg.Party) {
 		group.Go(func() error {
@@ -290,16 +323,18 @@ func (n *Node) abortAll(ctx context.Context, a *active, class string) {
 	wg.Wait()
 }
 
-// begin runs the job in the background.
-func (n *Node) begin(a *active, signed *signv1.Signed) {
+// begin runs the job in the background, once. It reports whether the job runs.
+func (n *Node) begin(a *active, signed *signv1.Signed) bool {
 	a.mu.Lock()
-	already := a.started
-	a.started = true
-	a.mu.Unlock()
-	if already {
-		return
+	defer a.mu.Unlock()
+	if a.yielded {
+		return false
 	}
-	n.wg.Go(func() { n.run(a, signed) })
+	if !a.started {
+		a.started = true
+		n.wg.Go(func() { n.run(a, signed) })
+	}
+	return true
 }
 
 // end writes a job's last state, releases its use where no protocol byte
@@ -312,15 +347,15 @@ func (n *Node) end(ctx context.Context, a *active, state State, class, reason st
 		if a.rec.State.Final() {
 			return
 		}
-		if release && a.rec.RunsUsed {
-			if err := n.store.Release(a.rec.Counter, a.rec.Session); err != nil {
+		if release {
+			if err := n.giveBack(&a.rec); err != nil {
 				n.log.Error("use not released", slog.String("job", a.rec.Job), slog.Any("error", err))
-			} else {
-				a.rec.RunsUsed = false
-				a.rec.UsesLeft++
 			}
 		}
 		a.rec.State, a.rec.Class, a.rec.Reason, a.rec.Finished = state, class, reason, n.now()
+		if err := n.settleRun(&a.rec); err != nil {
+			n.log.Error("run not settled", slog.String("job", a.rec.Job), slog.Any("error", err))
+		}
 		if err := n.save(&a.rec); err != nil {
 			n.log.Error("job record not written", slog.String("job", a.rec.Job), slog.Any("error", err))
 		}
@@ -374,6 +409,9 @@ func (n *Node) propose(ctx context.Context, from string, signed *signv1.Signed) 
 	c, err := n.openProposal(roster, from, signed)
 	if err != nil {
 		return nil, err
+	}
+	if err := n.giveWay(ctx, c); err != nil {
+		return c, err
 	}
 	a, err := n.enter(ctx, c, "")
 	if err != nil {
@@ -448,7 +486,9 @@ func (n *Node) start(ctx context.Context, from string, signed *signv1.Signed) er
 	if err := n.resolver.Status(ctx, c.GetGrantId()); err != nil {
 		return err
 	}
-	n.begin(a, signed)
+	if !n.begin(a, signed) {
+		return n.refuse("run_busy", "another attempt at run %s goes on", c.runOf())
+	}
 	return nil
 }
 

@@ -22,7 +22,7 @@ import (
 )
 
 // Home is a node's folder: node.yaml, its keys (readable by the owner alone),
-// its store, its audit log and its results.
+// its store, its audit log, its results, and the sealed files of its jobs.
 type Home struct{ Dir string }
 
 // Paths inside a home.
@@ -47,6 +47,8 @@ func (h Home) storeDir() string   { return h.path("store") }
 func (h Home) resultDir() string  { return h.path("results") }
 func (h Home) keyFile() string    { return h.path("node.key") }
 func (h Home) storeKey() string   { return h.path("store.key") }
+func (h Home) scratchDir() string { return h.path("scratch") }
+func (h Home) cacheDir() string   { return h.path("cache") }
 
 // ErrHomeExists is returned by Create for a folder that holds a node already.
 var ErrHomeExists = errors.New("node: the home folder holds a node already")
@@ -125,10 +127,15 @@ func (h Home) ReplaceConfig(c Config) error {
 		Missing   *[]string        `yaml:"missing,omitempty"` // absent and empty differ
 		Encoding  string           `yaml:"encoding,omitempty"`
 		Delimiter string           `yaml:"delimiter,omitempty"`
+		KeyRule   string           `yaml:"key_rule,omitempty"`
+		Repeated  bool             `yaml:"repeated_keys,omitempty"`
 	}
 	sources := make([]source, len(c.Datasets))
 	for i, d := range c.Datasets {
-		sources[i] = source{Name: d.Name, Driver: d.Driver, Path: d.Path, Columns: d.Columns, Encoding: d.Encoding, Delimiter: d.Delimiter}
+		sources[i] = source{
+			Name: d.Name, Driver: d.Driver, Path: d.Path, Columns: d.Columns, Encoding: d.Encoding, Delimiter: d.Delimiter,
+			KeyRule: string(d.KeyRule), Repeated: d.RepeatedKeys,
+		}
 		if d.Missing != nil {
 			sources[i].Missing = &d.Missing
 		}

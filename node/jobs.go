@@ -45,7 +45,12 @@ type record struct {
 	State                       State
 	Class, Reason               string
 	RunsUsed                    bool
-	Counter                     string
+	Counter, Holder             string // where the use is reserved, and in whose name
+	Held                        bool   // the use was spent by an earlier attempt
+	Run                         string // the job of the run's first attempt
+	Attempt                     int64
+	Resumable                   bool // as it ended: a further attempt can use what is finished
+	InputCommitment             []byte
 	UsesLeft                    int64
 	Created, Started, Finished  time.Time
 	Units, Counts               map[string]int64
@@ -59,6 +64,30 @@ type record struct {
 // has not been left yet.
 func (r *record) owesRecord() bool {
 	return (r.State == Failed || r.State == Cancelled) && !r.Recorded
+}
+
+// runOf is the run that the job is an attempt at.
+func (r *record) runOf() string {
+	if r.Run == "" {
+		return r.Job
+	}
+	return r.Run
+}
+
+// holder is in whose name the use is reserved.
+func (r *record) holder() string {
+	if r.Holder == "" { // of an earlier version of the program
+		return r.Session
+	}
+	return r.Holder
+}
+
+// resumed is what a record or view shows of a run: blank at the first attempt.
+func (r *record) resumed() (run string, attempt int64) {
+	if r.Attempt < 2 {
+		return "", 0
+	}
+	return r.Run, r.Attempt
 }
 
 func jobKey(id string) string          { return "job/" + id }
@@ -126,8 +155,9 @@ func (r *record) view() *nodev1.JobView {
 	v := &nodev1.JobView{
 		Job: r.Job, Session: r.Session, Kind: r.Kind, State: string(r.State), Class: r.Class, Reason: r.Reason,
 		GrantId: r.GrantID, UsesLeft: r.UsesLeft, Role: r.Role, Units: r.Units, Counts: r.Counts,
-		Created: timestamppb.New(r.Created),
+		Created: timestamppb.New(r.Created), Resumable: r.Resumable,
 	}
+	v.Run, v.Attempt = r.resumed()
 	for i, p := range r.Parties {
 		jp := &nodev1.JobParty{Party: p, Role: r.Roles[i]}
 		if i < len(r.Rows) {

@@ -88,6 +88,7 @@ type Node struct {
 	version  string
 	registry *job.Registry
 	store    *store.Store
+	disk     *disk
 	audit    *audit.Log
 	resolver Platform
 	closers  []func() error
@@ -99,12 +100,14 @@ type Node struct {
 	peers  *peer.Peers
 	roster atomic.Pointer[catalog.Roster]
 	keysMu sync.Mutex // guards the file of known keys
+	runMu  sync.Mutex // guards the states of runs in the store
 	events eventGate
 	asked  atomic.Int64 // when an unknown party last made the node ask for the roster
 
 	mu      sync.Mutex
 	active  map[string]*active // by session
 	byJob   map[string]*active
+	byRun   map[string]*active // at most one attempt at a run is under way
 	closing bool
 	wg      sync.WaitGroup
 	ctx     context.Context
@@ -137,7 +140,7 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 		cfg: cfg, home: home, key: key, version: o.Version, registry: o.Registry,
 		log: log.With(slog.String("party", cfg.Party)), metrics: o.Metrics, now: time.Now,
 		waits:  waits{finish: finishWait, sign: signWait},
-		active: make(map[string]*active), byJob: make(map[string]*active),
+		active: make(map[string]*active), byJob: make(map[string]*active), byRun: make(map[string]*active),
 	}
 	if n.metrics == nil {
 		n.metrics = noMetrics{}
@@ -157,6 +160,9 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 		return n, err
 	}
 	n.closers = append(n.closers, n.store.Close)
+	if n.disk, err = newDisk(home, storeKey, cfg.Limits); err != nil {
+		return n, err
+	}
 	n.audit, err = audit.Open(ctx, audit.Config{Dir: home.AuditDir(), Party: cfg.Party, Key: key, Log: n.log})
 	if err != nil {
 		return n, err
@@ -168,7 +174,7 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 	})
 	if o.Platform != nil {
 		n.resolver = o.Platform
-		return n, n.recoverJobs(ctx)
+		return n, n.recover(ctx)
 	}
 	client, err := catalog.NewClient(catalog.ClientConfig{
 		Address: cfg.Platform.Address, PlatformKey: cfg.PlatformKey(), Party: cfg.Party, Key: key, Seen: seen{n.store}, Log: n.log,
@@ -179,7 +185,15 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 	}
 	n.resolver = client
 	n.closers = append(n.closers, client.Close)
-	return n, n.recoverJobs(ctx)
+	return n, n.recover(ctx)
+}
+
+// recover accounts for what a stop left undone.
+func (n *Node) recover(ctx context.Context) error {
+	if err := n.recoverJobs(ctx); err != nil {
+		return err
+	}
+	return n.sweep()
 }
 
 // Run serves peers on lis until ctx ends, then stops every job and returns.
@@ -199,6 +213,7 @@ func (n *Node) Run(ctx context.Context, lis net.Listener) error {
 	n.peers = peers
 	n.mu.Unlock()
 	n.wg.Go(func() { n.keepRoster(n.ctx) })
+	n.wg.Go(n.keepSwept)
 	// Jobs end first, so that the other parties still hear why.
 	serve, quiet := context.WithCancel(context.WithoutCancel(ctx))
 	defer quiet()

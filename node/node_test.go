@@ -37,6 +37,9 @@ type hooks struct {
 	err map[string]error
 	cnt map[string]int64   // overrides a party's count
 	out func(party string) // while the output is staged: after the protocol, before the receipt
+	// outErr is why a party's output cannot be written.
+	outErr map[string]error
+	step   func(party string, i int) error // after step i of stepJob
 }
 
 // staging is a result value that calls hooks.out when it is written.
@@ -47,10 +50,13 @@ type staging struct {
 
 func (s staging) MarshalJSON() ([]byte, error) {
 	s.h.mu.Lock()
-	out := s.h.out
+	out, err := s.h.out, s.h.outErr[s.party]
 	s.h.mu.Unlock()
 	if out != nil {
 		out(s.party)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return []byte("1"), nil
 }
@@ -170,7 +176,7 @@ func newWorld(t *testing.T) *world { return newWorldOf(t, "bank", "gov") }
 func newWorldOf(t *testing.T, ids ...string) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &world{t: t, ctx: ctx, hooks: &hooks{err: map[string]error{}, cnt: map[string]int64{}}, homes: map[string]Home{}, nodes: map[string]*Node{}, stops: map[string]func(){}}
+	w := &world{t: t, ctx: ctx, hooks: &hooks{err: map[string]error{}, cnt: map[string]int64{}, outErr: map[string]error{}}, homes: map[string]Home{}, nodes: map[string]*Node{}, stops: map[string]func(){}}
 	t.Cleanup(cancel)
 	home := filepath.Join(t.TempDir(), "platform")
 	var err error
@@ -251,7 +257,7 @@ func (w *world) enrolAt(id, addr, endpoint string) {
 func (w *world) start(id string) {
 	t := w.t
 	t.Helper()
-	reg, err := job.NewRegistry(countJob(w.hooks), trioJob(w.hooks))
+	reg, err := job.NewRegistry(countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks))
 	must(t, err)
 	n, err := Open(w.ctx, w.homes[id], Options{Registry: reg, Version: "test", Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	must(t, err)

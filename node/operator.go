@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -45,7 +46,8 @@ func (n *Node) RegisterEntry(ctx context.Context, req *nodev1.RegisterEntryReque
 	if e.Provider != "" && e.Provider != n.cfg.Party {
 		return nil, invalid("entry: provider must be %s: a party registers its own entries", n.cfg.Party)
 	}
-	if err := n.checkDataset(ctx, e, req.GetDataset()); err != nil {
+	reply, err := n.checkDataset(ctx, e, req.GetDataset())
+	if err != nil {
 		return nil, err
 	}
 	registered, err := n.resolver.RegisterEntry(ctx, e)
@@ -55,36 +57,54 @@ func (n *Node) RegisterEntry(ctx context.Context, req *nodev1.RegisterEntryReque
 	if err := n.store.Put("entry/"+e.Code, []byte(req.GetDataset())); err != nil {
 		return nil, err
 	}
-	return &nodev1.RegisterEntryReply{Code: registered.Code(), Version: registered.Version(), Digest: registered.Digest()}, nil
+	reply.Code, reply.Version, reply.Digest = registered.Code(), registered.Version(), registered.Digest()
+	return reply, nil
 }
 
 // maxShownFaults is how many faults of a dataset one message names.
 const maxShownFaults = 10
 
 // checkDataset reads the whole dataset once and holds it to the entry, so that
-// a fault shows when it is registered and not in the middle of a job.
-func (n *Node) checkDataset(ctx context.Context, e *catalogv1.Entry, name string) error {
+// a fault shows when it is registered and not in the middle of a job. The reply
+// says what was read.
+func (n *Node) checkDataset(ctx context.Context, e *catalogv1.Entry, name string) (*nodev1.RegisterEntryReply, error) {
 	i := slices.IndexFunc(n.cfg.Datasets, func(d dataset.Dataset) bool { return d.Name == name })
 	if i < 0 {
-		return invalid("node.yaml has no dataset %q", clip(name, 64))
+		return nil, invalid("node.yaml has no dataset %q", clip(name, 64))
 	}
-	src, err := dataset.Open(ctx, n.cfg.Datasets[i])
+	d := n.cfg.Datasets[i]
+	src, err := dataset.Open(ctx, d)
 	if err != nil {
-		return invalid("%v", err)
+		return nil, invalid("%v", err)
 	}
-	if rep, err := src.Check(ctx, table.RuleID, maxShownFaults); err != nil {
-		return invalid("%v", err)
-	} else if len(rep.Faults) > 0 {
-		var lines []string
-		for _, f := range rep.Faults {
+	reply := &nodev1.RegisterEntryReply{KeyRule: string(cmp.Or(d.KeyRule, table.RuleID))}
+	rep, err := src.Check(ctx, table.KeyRule(reply.KeyRule), maxShownFaults)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	reply.Rows = rep.Rows
+	var lines []string
+	for _, f := range rep.Faults {
+		switch {
+		case f.Rule != dataset.KeyDuplicate:
 			lines = append(lines, f.Error())
+		case d.RepeatedKeys:
+			reply.Notes = append(reply.Notes, f.Error())
+		default:
+			lines = append(lines, f.Error()+", which is for datasets with `repeated_keys: true` in node.yaml and jobs that join such rows")
 		}
+	}
+	if len(lines) > 0 {
 		if rep.More {
 			lines = append(lines, "and more")
 		}
-		return invalid("dataset %s cannot be used: %s", name, strings.Join(lines, "; "))
+		return nil, invalid("dataset %s cannot be used: %s", name, strings.Join(lines, "; "))
 	}
-	schema := src.Schema()
+	return reply, itemsFit(e, src.Schema(), name)
+}
+
+// itemsFit holds an entry's items to the columns of the dataset behind it.
+func itemsFit(e *catalogv1.Entry, schema table.Schema, name string) error {
 	var missing []string
 	for _, it := range e.GetItems() {
 		j := schema.Index(it.GetName())
@@ -263,7 +283,7 @@ func (n *Node) WatchJob(ctx context.Context, req *nodev1.WatchJobRequest, send f
 	if err != nil {
 		return err
 	}
-	return send(r.view())
+	return send(n.viewOf(r))
 }
 
 // ListJobs returns every job this node took part in, newest first.
@@ -274,7 +294,7 @@ func (n *Node) ListJobs(context.Context, *nodev1.ListJobsRequest) (*nodev1.ListJ
 	}
 	reply := &nodev1.ListJobsReply{}
 	for _, r := range rs {
-		reply.Jobs = append(reply.Jobs, r.view())
+		reply.Jobs = append(reply.Jobs, n.viewOf(r))
 	}
 	return reply, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -38,6 +39,7 @@ type finisher struct {
 
 	mu      sync.Mutex
 	lines   map[string]*peerv1.FinishRequest
+	waiting int // how often a party has asked to be waited for
 	payload []byte
 	sigs    map[string]*signv1.Signature
 	err     error
@@ -93,6 +95,7 @@ func (f *finisher) compose(present []string, started time.Time) ([]byte, error) 
 		Job: c.GetJob(), Session: c.GetSession(), GrantId: c.GetGrantId(), GrantDigest: c.GetGrantDigest(),
 		ContractDigest: c.digest, Kind: c.GetKind(), Assumptions: c.GetAssumptions(),
 		Started: timestamppb.New(started), Finished: timestamppb.Now(),
+		Run: c.GetRun(), Attempt: c.GetAttempt(),
 	}
 	var first string
 	for _, p := range c.GetParties() {
@@ -121,21 +124,29 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 	f.update(func() { f.lines[n.cfg.Party] = own })
 
 	// Every line, or as many as come in time.
-	wctx, cancel := context.WithTimeout(ctx, n.waits.finish)
-	err := f.wait(wctx, func() bool { return len(f.lines) == len(all) })
-	cancel()
+	err := n.awaitLines(ctx, f, len(all))
 	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		f.fail(err)
 		return nil, err
 	}
 	f.mu.Lock()
 	var present []string
+	inputs := make(map[string][]byte)
 	for _, p := range all {
 		if f.lines[p] != nil {
 			present = append(present, p)
+			inputs[p] = f.lines[p].GetRecord().GetInputCommitment()
 		}
 	}
 	f.mu.Unlock()
+
+	for _, p := range present {
+		if !n.sameInputs(f.contract.runOf(), p, inputs[p]) {
+			err := otherInputs(p, f.contract)
+			f.fail(err)
+			return nil, err
+		}
+	}
 
 	for {
 		f.mu.Lock()
@@ -173,6 +184,56 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 		f.done = true
 	})
 	return signed, nil
+}
+
+// awaitLines waits for every line, for n.waits.finish after the last word of a
+// party that still writes its output.
+func (n *Node) awaitLines(ctx context.Context, f *finisher, all int) error {
+	for {
+		f.mu.Lock()
+		before := f.waiting
+		f.mu.Unlock()
+		wctx, cancel := context.WithTimeout(ctx, n.waits.finish)
+		err := f.wait(wctx, func() bool { return len(f.lines) == all })
+		cancel()
+		f.mu.Lock()
+		asked := f.waiting > before
+		f.mu.Unlock()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) || !asked {
+			return err
+		}
+	}
+}
+
+// askToWait keeps telling the initiator that this party still writes its
+// output, which takes longer the more rows there are, until the returned
+// function is called.
+func (n *Node) askToWait(ctx context.Context, a *active) (stop func()) {
+	if a.finisher != nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(n.waits.finish / 4)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := n.peers.Finish(ctx, a.contract.GetInitiator(), &peerv1.FinishRequest{Session: a.contract.GetSession(), Pending: true}); err != nil {
+				n.log.Debug("the initiator was not asked to wait", slog.String("job", a.contract.GetJob()))
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func otherInputs(party string, c *contract) error {
+	return fail("input_commitment", "%s commits to other inputs than in an earlier attempt at run %s", party, c.runOf())
 }
 
 // joinReceipt runs at every other party: it hands in its line, checks the
@@ -264,6 +325,8 @@ func (n *Node) checkReceipt(c *contract, own *peerv1.FinishRequest, payload []by
 		named = append(named, p.GetParty())
 		if p.GetParty() == n.cfg.Party {
 			mine = proto.Equal(p, own.GetRecord())
+		} else if !n.sameInputs(c.runOf(), p.GetParty(), p.GetInputCommitment()) {
+			return otherInputs(p.GetParty(), c)
 		}
 	}
 	for _, p := range r.GetAbsent() {
@@ -281,6 +344,8 @@ func (n *Node) checkReceipt(c *contract, own *peerv1.FinishRequest, payload []by
 		return bad("the job")
 	case r.GetGrantId() != c.GetGrantId() || !bytes.Equal(r.GetGrantDigest(), c.GetGrantDigest()):
 		return bad("the grant")
+	case r.GetRun() != c.GetRun() || r.GetAttempt() != c.GetAttempt():
+		return bad("the run")
 	case !bytes.Equal(r.GetContractDigest(), c.digest):
 		return bad("the contract")
 	case !slices.Equal(r.GetAssumptions(), c.GetAssumptions()):
@@ -299,6 +364,10 @@ func (h *handler) Finish(ctx context.Context, from string, req *peerv1.FinishReq
 		return nil, peer.Refuse("unknown_session")
 	}
 	f := a.finisher
+	if req.GetPending() {
+		f.update(func() { f.waiting++ })
+		return &peerv1.FinishReply{}, nil
+	}
 	rec := req.GetRecord()
 	if rec.GetParty() != from || rec.GetRole() != a.contract.participant(from).GetRole() ||
 		proto.Size(req) > maxContract || hasUnknown(req.ProtoReflect()) {

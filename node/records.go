@@ -83,7 +83,9 @@ func (n *Node) leaveRecord(ctx context.Context, r *record) {
 		Party: n.cfg.Party, Job: r.Job, Session: r.Session, GrantId: r.GrantID, ContractDigest: r.ContractDigest,
 		Kind: r.Kind, State: string(r.State), Class: r.Class, RunsUsed: r.RunsUsed,
 		Started: timestamppb.New(r.Started), Ended: timestamppb.New(r.Finished), Units: r.Units, Parties: r.Parties,
+		InputCommitment: r.InputCommitment,
 	}
+	rec.Run, rec.Attempt = r.resumed()
 	signed := n.append(ctx, suite.ContextRecord, rec, func(s *signv1.Signed) *auditv1.Leaf {
 		return &auditv1.Leaf{Kind: &auditv1.Leaf_Record{Record: s}}
 	})
@@ -205,8 +207,12 @@ func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.S
 			n.note(n.refuseSecurity("record_signature", "a record of a failed run does not verify"), from, "", "")
 			continue
 		}
-		if !n.took(rec.GetJob(), rec.GetSession(), from) {
+		own := n.took(rec.GetJob(), rec.GetSession(), from)
+		if own == nil {
 			continue
+		}
+		if err := n.noteCommitment(own.runOf(), from, rec.GetInputCommitment()); err != nil {
+			return err
 		}
 		key := "taken/" + from + "/" + rec.GetSession()
 		if _, err := n.store.Get(key); err == nil {
@@ -223,13 +229,17 @@ func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.S
 	return nil
 }
 
-// took reports whether this node and party took part in a session of a job.
-func (n *Node) took(jobID, session, party string) bool {
+// took is this node's record of a session of a job in which it and party took
+// part; nil where there is none.
+func (n *Node) took(jobID, session, party string) *record {
 	if !plainID(jobID) || len(jobID) > 64 {
-		return false
+		return nil
 	}
 	r, err := n.load(jobID)
-	return err == nil && r.Session == session && slices.Contains(r.Parties, party)
+	if err != nil || r.Session != session || !slices.Contains(r.Parties, party) {
+		return nil
+	}
+	return r
 }
 
 // keptReceipt is the complete receipt of a session, nil where there is none.
@@ -276,13 +286,12 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 				return err
 			}
 		case r.State == Proposed:
-			if err := n.store.Release(r.Counter, r.Session); err != nil {
+			if err := n.giveBack(r); err != nil {
 				return err
 			}
-			r.RunsUsed, r.UsesLeft = false, r.UsesLeft+1
 			r.State, r.Class, r.Reason = Refused, "interrupted", "the node stopped before the job started"
 		default:
-			r.State, r.Class, r.Reason = Failed, "interrupted", "the node stopped while the job was running; submit it again"
+			r.State, r.Class, r.Reason = Failed, "interrupted", "the node stopped while the job was running; "+n.advice(r.Kind, r.Job)
 		}
 		if !r.Staged {
 			if err := os.RemoveAll(n.staging(r.Job)); err != nil {
@@ -290,6 +299,9 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 			}
 		}
 		r.Finished = n.now()
+		if err := n.settleRun(r); err != nil {
+			return err
+		}
 		if err := n.save(r); err != nil {
 			return err
 		}
@@ -299,6 +311,14 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 		n.log.Warn("job interrupted by a stop", slog.String("job", r.Job), slog.String("state", string(r.State)))
 	}
 	return nil
+}
+
+// advice is what to do about a job that was cut short.
+func (n *Node) advice(kind, jobID string) string {
+	if def, ok := n.registry.Lookup(kind); ok && def.Resumable {
+		return "resume it with `yinqiao job resume " + jobID + "`"
+	}
+	return "submit it again"
 }
 
 // recoverRecord leaves the record of a failed run where a crash came between

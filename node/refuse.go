@@ -15,6 +15,8 @@ type Refusal struct {
 	Text     string
 	Local    bool // a rule of the node's own policy or state: peers learn the class only
 	Security bool // forged, altered or replayed: recorded as a security event
+	// Attempt is, with rule "attempt", the last that has begun at By.
+	Attempt int64
 }
 
 func (r *Refusal) Error() string {
@@ -76,12 +78,12 @@ func (r *Refusal) forPeer() *peerv1.Refusal {
 		}
 		return p
 	}
-	p.Text = r.Text
+	p.Text, p.Attempt = r.Text, r.Attempt
 	return p
 }
 
 func fromPeer(party string, p *peerv1.Refusal) *Refusal {
-	return &Refusal{By: party, RuleCode: clip(p.GetRule(), 64), Text: clip(p.GetText(), 512)}
+	return &Refusal{By: party, RuleCode: clip(p.GetRule(), 64), Text: clip(p.GetText(), 512), Attempt: p.GetAttempt()}
 }
 
 // clip bounds text that came from a peer and drops what a terminal would obey.

@@ -31,7 +31,8 @@ import (
 // is signed by all and sequenced in the log, and only then is it published.
 func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	c := a.contract
-	a.update(func() { a.rec.State, a.stage = Releasing, "sign the receipt" })
+	a.update(func() { a.rec.State = Releasing })
+	a.progress("write the output", 0, 0)
 	n.metrics.JobState(string(Running), string(Releasing))
 	if err := n.gate(ctx, a, &out.result); err != nil {
 		return err
@@ -40,13 +41,17 @@ func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	if err != nil {
 		return err
 	}
-	if err := n.stage(ctx, c.GetJob(), out.result, commit); err != nil {
+	waiting := n.askToWait(ctx, a)
+	err = n.stage(ctx, c.GetJob(), out.result, commit)
+	waiting()
+	if err != nil {
 		return err
 	}
 	if err := n.keepOpening(c.GetJob(), "result", commit.Opening()); err != nil {
 		return err
 	}
 	out.record.ResultCommitment = commit.Sum()
+	a.progress("sign the receipt", 0, 0)
 	own := &peerv1.FinishRequest{Session: c.GetSession(), Record: out.record, Counts: out.result.Counts, Finished: timestamppb.New(n.now())}
 	var receipt *signv1.Signed
 	if a.finisher != nil {
@@ -170,7 +175,7 @@ func (n *Node) stage(ctx context.Context, id string, res job.Result, commit *aud
 	if err != nil {
 		return fmt.Errorf("node: result values: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, "values.json"), func(w *os.File) error {
+	if err := n.writeFile(filepath.Join(dir, "values.json"), func(w io.Writer) error {
 		_, err := w.Write(b)
 		return err
 	}); err != nil {
@@ -189,7 +194,7 @@ func (n *Node) stage(ctx context.Context, id string, res job.Result, commit *aud
 	sort.Strings(names)
 	for _, name := range names {
 		path := filepath.Join(dir, name+".csv")
-		if err := writeFile(path, func(w *os.File) error { return table.WriteCSV(ctx, w, res.Tables[name]) }); err != nil {
+		if err := n.writeFile(path, func(w io.Writer) error { return table.WriteCSV(ctx, w, res.Tables[name]) }); err != nil {
 			return err
 		}
 		if err := commitToFile(commit, "table "+name, path); err != nil {
@@ -235,12 +240,12 @@ func plainTable(s string) bool {
 	return s != ""
 }
 
-func writeFile(path string, write func(*os.File) error) error {
+func (n *Node) writeFile(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("node: result: %w", err)
 	}
-	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(write(n.disk.result(f)), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("node: result: %w", err)
 	}
 	return nil

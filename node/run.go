@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/yinqiao/yinqiao/catalog"
-	"github.com/yinqiao/yinqiao/internal/audit"
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/node/dataset"
 	"github.com/yinqiao/yinqiao/node/peer"
@@ -34,7 +33,7 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	defer cancel()
 	a.update(func() {
 		a.rec.State, a.rec.Started = Running, n.now()
-		if err := n.save(&a.rec); err != nil {
+		if err := errors.Join(n.beginAttempt(a), n.save(&a.rec)); err != nil {
 			a.cancel(err)
 		}
 	})
@@ -56,7 +55,9 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	}
 	n.discardStaged(a, err)
 
-	if err != nil {
+	if diskFull(err) {
+		err = diskFailure(err)
+	} else if err != nil {
 		err = n.reasonOf(ctx, err)
 	}
 	cancel()
@@ -163,12 +164,16 @@ type output struct {
 // compute opens the session and runs this party's part.
 func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*output, error) {
 	c := a.contract
+	env := job.Env{Spec: a.spec, Once: &onceStore{n, c.GetSession()}}
+	var err error
+	if env.Scratch, err = n.disk.scratch(c.runOf()); err != nil {
+		return nil, err
+	}
+	if env.Cache, err = n.disk.cache(c.GetKind()); err != nil {
+		return nil, err
+	}
 	if err := n.resolver.Status(ctx, c.GetGrantId()); err != nil {
 		return nil, n.asRefusal(err)
-	}
-	commit, err := audit.NewCommitter(nil, "input")
-	if err != nil {
-		return nil, err
 	}
 	// The link comes first: its heartbeats run while the inputs are read.
 	link, err := n.peers.OpenSession(ctx, peer.SessionConfig{
@@ -180,7 +185,7 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	if err != nil {
 		return nil, n.runError(err)
 	}
-	out, err := n.converse(ctx, a, link, meter, commit)
+	out, err := n.converse(ctx, a, link, meter, env)
 	if err != nil {
 		link.Abort(err)
 	}
@@ -190,39 +195,36 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	if err != nil {
 		return nil, n.runError(err)
 	}
-	if err := n.keepOpening(c.GetJob(), "input", commit.Opening()); err != nil {
-		return nil, err
-	}
 	out.record = &auditv1.PartyRecord{
 		Party: n.cfg.Party, Role: c.participant(n.cfg.Party).GetRole(), Rows: out.result.Rows,
-		Units: n.units(a, meter.Traffic()), InputCommitment: commit.Sum(),
+		Units: n.units(a, meter.Traffic()), InputCommitment: a.rec.InputCommitment,
 	}
 	return out, nil
 }
 
 // converse commits to the inputs and runs the definition over an open link.
-func (n *Node) converse(ctx context.Context, a *active, link *peer.Link, meter *session.Meter, commit *audit.Committer) (*output, error) {
+func (n *Node) converse(ctx context.Context, a *active, link *peer.Link, meter *session.Meter, env job.Env) (out *output, err error) {
 	c := a.contract
-	s, err := session.New(ctx, session.Config{
+	env.Session, err = session.New(ctx, session.Config{
 		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Open: link.Opener(),
 		Log: n.log.With(slog.String("job", c.GetJob())), Meter: meter, Progress: a.progress,
 	})
 	if err != nil {
 		return nil, err
 	}
-	sources, err := n.readInputs(ctx, a, commit)
-	if err != nil {
+	if env.Inputs, err = n.readInputs(ctx, a); err != nil {
 		return nil, err
 	}
-	out := &output{started: a.rec.Started}
-	out.result, err = n.guarded(ctx, a, job.Env{Spec: a.spec, Session: s, Inputs: sources, Once: &onceStore{n, c.GetSession()}})
+	out = &output{started: a.rec.Started}
+	out.result, err = n.guarded(ctx, a, env)
 	return out, err
 }
 
-// readInputs opens this party's inputs and writes their digests to commit. A
-// dataset that changes afterwards fails when the protocol reads it.
-func (n *Node) readInputs(ctx context.Context, a *active, commit *audit.Committer) ([]table.Source, error) {
+// readInputs opens this party's inputs and commits to their digests. A dataset
+// that changes afterwards fails when the protocol reads it.
+func (n *Node) readInputs(ctx context.Context, a *active) ([]table.Source, error) {
 	var sources []table.Source
+	var digests [][]byte
 	for _, in := range a.contract.participant(n.cfg.Party).GetInputs() {
 		src, err := n.openInput(ctx, in.GetEntry(), in.GetItems())
 		if err != nil {
@@ -233,12 +235,9 @@ func (n *Node) readInputs(ctx context.Context, a *active, commit *audit.Committe
 		if err != nil {
 			return nil, fail("dataset", "%v", err)
 		}
-		if _, err := fmt.Fprintf(commit, "%s %d %x\n", in.GetEntry(), in.GetVersion(), digest); err != nil {
-			return nil, err
-		}
-		sources = append(sources, src)
+		sources, digests = append(sources, src), append(digests, digest)
 	}
-	return sources, nil
+	return sources, n.commitInputs(a, digests)
 }
 
 // guarded runs the definition and turns a panic into a failure: a fault in one
@@ -284,13 +283,18 @@ func (n *Node) openInput(ctx context.Context, entry string, items []string) (tab
 func (n *Node) runError(err error) error {
 	var f *failure
 	var mismatch *session.MismatchError
+	var refused *peer.RefusedError
 	switch {
 	case errors.As(err, &f):
 		return f
+	case diskFull(err):
+		return diskFailure(err)
 	case errors.Is(err, job.ErrMinIntersection):
 		return fail("min_intersection", "%v", err)
 	case errors.As(err, &mismatch):
 		return fail("mismatch", "%v", err)
+	case errors.As(err, &refused): // of a stream: the peer has ended the session before this party came
+		return fail("peer_gone", "%v", err)
 	case errors.Is(err, peer.ErrPeerGone), errors.Is(err, peer.ErrIdle), errors.Is(err, peer.ErrNoStream), errors.Is(err, peer.ErrDropped):
 		return fail("peer_gone", "%v", err)
 	}

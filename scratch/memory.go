@@ -38,10 +38,13 @@ func (m *memory) Open(name string) (File, error) {
 }
 
 func (m *memory) Remove(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.files, name)
-	return checkName(name)
+	return nil
 }
 
 func (m *memory) Names(prefix string) ([]string, error) {
@@ -64,11 +67,16 @@ type memoryWriter struct {
 	ended bool
 }
 
-func (w *memoryWriter) Write(p []byte) (int, error) { return w.buf.Write(p) }
+func (w *memoryWriter) Write(p []byte) (int, error) {
+	if w.ended {
+		return 0, errEnded(w.name)
+	}
+	return w.buf.Write(p)
+}
 
 func (w *memoryWriter) Commit() error {
 	if w.ended {
-		return fmt.Errorf("scratch: %s was ended before", w.name)
+		return errEnded(w.name)
 	}
 	w.ended = true
 	w.files.mu.Lock()
@@ -77,23 +85,12 @@ func (w *memoryWriter) Commit() error {
 	return nil
 }
 
-func (w *memoryWriter) Discard() { w.ended = true }
+func (w *memoryWriter) Discard() {
+	if !w.ended {
+		w.ended, w.buf = true, bytes.Buffer{}
+	}
+}
 
 type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
-
-// checkName holds a name to what Files says of names.
-func checkName(name string) error {
-	for part := range strings.SplitSeq(name, "/") {
-		if part == "" || part[0] == '.' {
-			return fmt.Errorf("%w: %q", ErrName, name)
-		}
-		for _, r := range part {
-			if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_' {
-				return fmt.Errorf("%w: %q", ErrName, name)
-			}
-		}
-	}
-	return nil
-}

@@ -3,17 +3,12 @@ package table
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
 	"math"
-	"strconv"
 	"strings"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // What is wrong with a table's keys. A [KeyError] carries the counts.
@@ -94,17 +89,36 @@ func (e *KeyError) Is(target error) bool {
 	return false
 }
 
-func (e *KeyError) locate(ctx context.Context, src Source) {
-	l, ok := src.(Locator)
-	if !ok {
-		return
+// located returns e with the places of its faults, or nil if it has none.
+func (e *KeyError) located(ctx context.Context, src Source) error {
+	if e.Duplicates.Count+e.Blanks.Count+e.Bad.Count+e.Unfit.Count == 0 {
+		return nil
 	}
-	for _, f := range []*KeyFault{&e.Duplicates, &e.Blanks, &e.Bad, &e.Unfit} {
-		if f.Count > 0 {
-			// A place that cannot be had leaves the row number to tell it.
-			f.Place, _ = l.Locate(ctx, f.First)
+	if l, ok := src.(Locator); ok {
+		for _, f := range []*KeyFault{&e.Duplicates, &e.Blanks, &e.Bad, &e.Unfit} {
+			if f.Count > 0 {
+				// A place that cannot be had leaves the row number to tell it.
+				f.Place, _ = l.Locate(ctx, f.First)
+			}
 		}
 	}
+	return e
+}
+
+// DuplicateKeys returns the error of a table of which count rows have the key
+// of an earlier row, the first of them row first, counted from 1. It is for
+// who reads a table with [EachKey] and finds its duplicates by other means.
+func DuplicateKeys(ctx context.Context, src Source, rule KeyRule, rows, count, first int64) *KeyError {
+	e := &KeyError{Rows: rows, Rule: rule, Duplicates: KeyFault{Count: count, First: first}}
+	if e.Rule == "" {
+		e.Rule = RuleID
+	}
+	schema := src.Schema()
+	for _, i := range schema.Keys() {
+		e.Columns = append(e.Columns, schema[i].Name)
+	}
+	_ = e.located(ctx, src)
+	return e
 }
 
 func (f *KeyFault) add(row int64) {
@@ -153,15 +167,32 @@ func (k *KeySet) All() iter.Seq[[]byte] {
 	}
 }
 
-func (k *KeySet) append(key []byte) {
-	if k.n%keysPerBlock == 0 {
-		k.seal()
-		k.blocks = append(k.blocks, keyBlock{})
+// add appends a batch of keys.
+func (k *KeySet) add(keys KeyBatch) {
+	for i := 0; i < keys.Len(); {
+		if k.n%keysPerBlock == 0 {
+			k.seal()
+			k.blocks = append(k.blocks, k.next())
+		}
+		b := &k.blocks[len(k.blocks)-1]
+		n := min(keys.Len()-i, keysPerBlock-len(b.ends))
+		from := keys.start(i)
+		shift := uint32(len(b.data)) - from
+		b.data = append(b.data, keys.data[from:keys.ends[i+n-1]]...)
+		for _, end := range keys.ends[i : i+n] {
+			b.ends = append(b.ends, end+shift)
+		}
+		i, k.n = i+n, k.n+n
 	}
-	b := &k.blocks[len(k.blocks)-1]
-	b.data = append(b.data, key...)
-	b.ends = append(b.ends, uint32(len(b.data)))
-	k.n++
+}
+
+// next returns an empty block with room for keys as long as the last one's.
+func (k *KeySet) next() keyBlock {
+	if len(k.blocks) == 0 {
+		return keyBlock{}
+	}
+	n := len(k.blocks[len(k.blocks)-1].data)
+	return keyBlock{data: make([]byte, 0, n+n/32), ends: make([]uint32, 0, keysPerBlock)}
 }
 
 // seal gives back the spare room of the last block.
@@ -170,94 +201,43 @@ func (k *KeySet) seal() {
 		return
 	}
 	b := &k.blocks[len(k.blocks)-1]
-	b.data = append(make([]byte, 0, len(b.data)), b.data...)
-	b.ends = append(make([]uint32, 0, len(b.ends)), b.ends...)
+	if cap(b.data)-len(b.data) > len(b.data)/16 {
+		b.data = append(make([]byte, 0, len(b.data)), b.data...)
+	}
+	if cap(b.ends) > len(b.ends) {
+		b.ends = append(make([]uint32, 0, len(b.ends)), b.ends...)
+	}
 }
 
 // Keys reads src's key columns, normalises them by rule and returns them in
 // row order. Rows with duplicate, blank, invalid or unfit keys are refused with
 // a [*KeyError], after the whole table has been counted: no row is ever dropped.
+// For tables whose keys memory does not hold there is [EachKey].
 //
 // Memory is the set itself and, until Keys returns, 11 to 22 bytes a row to
 // find duplicates.
 func Keys(ctx context.Context, src Source, rule KeyRule) (*KeySet, error) {
-	rule, err := ParseKeyRule(string(rule))
+	kr, err := newKeyReader(src, rule)
 	if err != nil {
 		return nil, err
 	}
-	schema := src.Schema()
-	var names []string
-	for _, i := range schema.Keys() {
-		if schema[i].Type == Float {
-			return nil, fmt.Errorf("%w: key column %s is float; a key is int or text", ErrType, schema[i].Name)
+	set := &KeySet{}
+	ke, err := eachKey(ctx, kr, nil, func(keys KeyBatch, _ struct{}) error {
+		if int64(set.n)+int64(keys.Len()) > int64(maxKeys) {
+			return fmt.Errorf("%w: the limit is %d", ErrTooManyRows, maxKeys)
 		}
-		names = append(names, schema[i].Name)
-	}
-	if len(names) == 0 {
-		return nil, ErrNoKey
-	}
-	sel, err := Select(src, names)
+		set.add(keys)
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-
-	set, ke := &KeySet{}, &KeyError{Columns: names, Rule: rule}
-	var key, part []byte
-	for b, err := range sel.Batches(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		cols := make([]keyColumn, len(names))
-		for i := range cols {
-			if cols[i], err = newKeyColumn(names[i], b.Column(i)); err != nil {
-				return nil, err
-			}
-		}
-		for r := range int(b.NumRows()) {
-			ke.Rows++
-			if ke.Rows > int64(maxKeys) {
-				return nil, fmt.Errorf("%w: the limit is %d", ErrTooManyRows, maxKeys)
-			}
-			key = key[:0]
-			blank, bad, unfit := false, false, false
-			for _, c := range cols {
-				part, err = c.append(part[:0], r, rule)
-				switch {
-				case errors.Is(err, ErrUnfitKeys):
-					unfit = true
-				case err != nil || len(part) > MaxKeyBytes:
-					bad = true
-				case len(part) == 0:
-					blank = true
-				}
-				if len(cols) > 1 {
-					key = binary.AppendUvarint(key, uint64(len(part)))
-				}
-				key = append(key, part...)
-			}
-			switch {
-			case bad || len(key) > MaxKeyBytes:
-				ke.Bad.add(ke.Rows)
-				key = key[:0]
-			case blank:
-				ke.Blanks.add(ke.Rows)
-				key = key[:0]
-			case unfit:
-				ke.Unfit.add(ke.Rows)
-				key = key[:0]
-			}
-			// A row without a usable key keeps its place, empty, so that row
-			// numbers stay true; the set is then not returned.
-			set.append(key)
-		}
 	}
 	set.seal()
 	if err := set.findDuplicates(ctx, ke); err != nil {
 		return nil, err
 	}
-	if ke.Duplicates.Count+ke.Blanks.Count+ke.Bad.Count+ke.Unfit.Count > 0 {
-		ke.locate(ctx, src)
-		return nil, ke
+	if err := ke.located(ctx, src); err != nil {
+		return nil, err
 	}
 	return set, nil
 }
@@ -297,34 +277,4 @@ func (k *KeySet) findDuplicates(ctx context.Context, ke *KeyError) error {
 		}
 	}
 	return nil
-}
-
-// keyColumn reads one key column of one batch.
-type keyColumn struct {
-	ints  *array.Int64
-	texts *array.String
-}
-
-func newKeyColumn(name string, a arrow.Array) (keyColumn, error) {
-	switch a := a.(type) {
-	case *array.Int64:
-		return keyColumn{ints: a}, nil
-	case *array.String:
-		return keyColumn{texts: a}, nil
-	}
-	return keyColumn{}, fmt.Errorf("%w: key column %s holds %s", ErrType, name, a.DataType())
-}
-
-// append appends the normalised part of row r; nothing where it is missing.
-func (c keyColumn) append(dst []byte, r int, rule KeyRule) ([]byte, error) {
-	switch {
-	case c.ints != nil && !c.ints.IsNull(r):
-		if rule == RuleID { // which leaves digits as they are
-			return strconv.AppendInt(dst, c.ints.Value(r), 10), nil
-		}
-		return rule.Append(dst, strconv.FormatInt(c.ints.Value(r), 10))
-	case c.texts != nil && !c.texts.IsNull(r):
-		return rule.Append(dst, c.texts.Value(r))
-	}
-	return dst, nil
 }

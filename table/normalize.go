@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -68,32 +69,107 @@ func (r KeyRule) Append(dst []byte, s string) ([]byte, error) {
 	default:
 		return dst, fmt.Errorf("%w %q", ErrKeyRule, string(r))
 	}
-	s = strings.TrimFunc(s, trimmed)
-	if isASCII(s) {
-		// Identifiers almost always are; the general path gives the same.
-		n := len(dst)
-		dst = append(dst, s...)
-		for i, c := range dst[n:] {
-			if 'a' <= c && c <= 'z' {
-				dst[n+i] = c - ('a' - 'A')
-			}
-		}
-		return dst, nil
+	s = trimEnds(s)
+	if b, ok := appendSimple(dst, s, upperCase); ok {
+		return b, nil
 	}
+	return appendID(dst, s)
+}
+
+// appendID is [RuleID] for any text.
+func appendID(dst []byte, s string) ([]byte, error) {
 	if !utf8.ValidString(s) {
 		return dst, errKeyText
 	}
+	s = strings.TrimFunc(s, trimmed)
 	s = strings.Map(unicode.ToUpper, norm.NFKC.String(s))
 	return append(dst, strings.TrimFunc(norm.NFKC.String(s), trimmed)...), nil
 }
 
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
+// fold is what a rule does to characters beside NFKC.
+type fold int
+
+const (
+	keepCase fold = iota
+	upperCase
+	companyName // upper case, foldName
+)
+
+// appendSimple appends s as NFKC and f make it, trimmed, where s has only
+// simple characters: identifiers and names almost always do, and Unicode's
+// tables take a hundred times as long. ok is false where it has others.
+func appendSimple(dst []byte, s string, f fold) (b []byte, ok bool) {
+	start := len(dst)
+	if f != companyName {
+		dst = append(dst, s...)
+		all := byte(0)
+		for i, c := range dst[start:] {
+			all |= c
+			if 'a' <= c && c <= 'z' && f == upperCase {
+				dst[start+i] = c - ('a' - 'A')
+			}
 		}
+		if all < utf8.RuneSelf {
+			return trimSpaces(dst, start), true
+		}
+		dst = dst[:start]
 	}
-	return true
+	for i := 0; i < len(s); {
+		c, size := rune(s[i]), 1
+		if c >= utf8.RuneSelf {
+			c, size = utf8.DecodeRuneInString(s[i:])
+			if c = simple(c); c < 0 {
+				return dst[:start], false
+			}
+		}
+		i += size
+		if 'a' <= c && c <= 'z' && f != keepCase {
+			c -= 'a' - 'A'
+		}
+		if f == companyName {
+			if c = foldName(c); c < 0 {
+				continue
+			}
+		}
+		dst = utf8.AppendRune(dst, c)
+	}
+	return trimSpaces(dst, start), true
+}
+
+// simple returns the NFKC form of c, a character beyond ASCII, if that is one
+// character without case that combines with none before it; else -1.
+func simple(c rune) rune {
+	switch {
+	case 0x4E00 <= c && c <= 0x9FFF, // ideographs
+		0x3001 <= c && c <= 0x3020,                             // punctuation of Chinese
+		0x2013 <= c && c <= 0x2015, 0x2018 <= c && c <= 0x201F, // dashes and quotation marks
+		c == 0xB7: // the middle dot
+		return c
+	case 0xFF01 <= c && c <= 0xFF5E: // full-width ASCII
+		return c - 0xFEE0
+	case c == 0x3000:
+		return ' '
+	}
+	return -1
+}
+
+// trimEnds takes trimmed characters from both ends of s. Most s have none.
+func trimEnds(s string) string {
+	if s == "" || plain(s[0]) && plain(s[len(s)-1]) {
+		return s
+	}
+	return strings.TrimFunc(s, trimmed)
+}
+
+// plain reports ASCII that no rule trims.
+func plain(c byte) bool { return ' ' < c && c < utf8.RuneSelf }
+
+// trimSpaces takes ASCII white space from both ends of dst[start:].
+func trimSpaces(dst []byte, start int) []byte {
+	if n := len(dst); n == start || plain(dst[start]) && plain(dst[n-1]) {
+		return dst
+	}
+	return dst[:start+copy(dst[start:], bytes.TrimFunc(dst[start:], trimmed))]
 }
 
 // trimmed reports whether c is taken from the ends of a key.

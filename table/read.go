@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -144,101 +143,4 @@ func ReadFloats(ctx context.Context, src Source, cols []string) ([][]float64, er
 		}
 	}
 	return out, nil
-}
-
-// Take returns the rows of src at the given positions, in that order; a
-// position may come more than once. Memory is that of the result and 8 bytes
-// a row.
-func Take(ctx context.Context, src Source, rows []int) (*Table, error) {
-	schema := src.Schema()
-	// order visits the wanted positions as the source streams past.
-	order := make([]int, len(rows))
-	for i, r := range rows {
-		if r < 0 {
-			return nil, fmt.Errorf("%w: %d", ErrRow, r)
-		}
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return rows[a] - rows[b] })
-
-	cols := make([]column, len(schema))
-	for i, c := range schema {
-		cols[i] = newColumn(c.Type, len(rows))
-	}
-	base, at := 0, 0
-	for b, err := range src.Batches(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		end := base + int(b.NumRows())
-		from := at
-		for at < len(order) && rows[order[at]] < end {
-			at++
-		}
-		for i := range cols {
-			if err := cols[i].scatter(b.Column(i), order[from:at], rows, base); err != nil {
-				return nil, fmt.Errorf("column %s: %w", schema[i].Name, err)
-			}
-		}
-		if base = end; at == len(order) {
-			break
-		}
-	}
-	if at < len(order) {
-		return nil, fmt.Errorf("%w: %d of %d", ErrRow, rows[order[at]], base)
-	}
-	tb := NewBuilder(schema)
-	for i := range cols {
-		switch c := &cols[i]; schema[i].Type {
-		case Int:
-			tb.Ints(i).AppendValues(c.ints, c.valid)
-		case Float:
-			tb.Floats(i).AppendValues(c.floats, c.valid)
-		default:
-			tb.Texts(i).AppendValues(c.texts, c.valid)
-		}
-	}
-	return tb.Table()
-}
-
-// column is one column of a result whose rows come in any order.
-type column struct {
-	ints   []int64
-	floats []float64
-	texts  []string
-	valid  []bool
-}
-
-func newColumn(t Type, n int) column {
-	c := column{valid: make([]bool, n)}
-	switch t {
-	case Int:
-		c.ints = make([]int64, n)
-	case Float:
-		c.floats = make([]float64, n)
-	default:
-		c.texts = make([]string, n)
-	}
-	return c
-}
-
-func (c *column) scatter(a arrow.Array, to, rows []int, base int) error {
-	for _, p := range to {
-		r := rows[p] - base
-		if a.IsNull(r) {
-			continue
-		}
-		c.valid[p] = true
-		switch a := a.(type) {
-		case *array.Int64:
-			c.ints[p] = a.Value(r)
-		case *array.Float64:
-			c.floats[p] = a.Value(r)
-		case *array.String:
-			c.texts[p] = strings.Clone(a.Value(r))
-		default:
-			return fmt.Errorf("%w: %s", ErrType, a.DataType())
-		}
-	}
-	return nil
 }

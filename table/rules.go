@@ -65,20 +65,35 @@ func KeyRules() []KeyRule { return slices.Clone(rules) }
 
 // appendText is Append for the rules that fold text and refuse none.
 func (r KeyRule) appendText(dst []byte, s string) ([]byte, error) {
+	switch r {
+	case RuleNFKC:
+		if b, ok := appendSimple(dst, trimEnds(s), keepCase); ok {
+			return b, nil
+		}
+	case RuleCompanyName:
+		if b, ok := appendSimple(dst, trimEnds(s), companyName); ok {
+			return b, nil
+		}
+	}
+	return r.appendAny(dst, s)
+}
+
+// appendAny is appendText without its shorter way for simple characters.
+func (r KeyRule) appendAny(dst []byte, s string) ([]byte, error) {
 	if !utf8.ValidString(s) {
 		return dst, errKeyText
 	}
 	switch r {
 	case RuleTrim:
-		s = strings.TrimFunc(s, trimmed)
+		s = trimEnds(s)
 	case RuleNFKC:
 		s = strings.TrimFunc(norm.NFKC.String(s), trimmed)
 	case RuleCompanyName:
-		id, err := RuleID.Append(nil, s)
+		id, err := appendID(nil, s)
 		if err != nil {
 			return dst, err
 		}
-		return RuleID.Append(dst, strings.Map(foldName, string(id)))
+		return appendID(dst, strings.Map(foldName, string(id)))
 	}
 	return append(dst, s...), nil
 }
@@ -124,7 +139,7 @@ func isCNID18(b []byte) bool {
 	}
 	sum := 0
 	for _, c := range b[:17] {
-		sum = (sum + int(c-'0')) * 2 % 11
+		sum = (sum + int(c-'0')) * 2 // below 9 * 2^18 at the end
 	}
 	switch last := b[17]; {
 	case last == 'X':
@@ -137,12 +152,35 @@ func isCNID18(b []byte) bool {
 	if sum%11 != 1 {
 		return false
 	}
-	_, err := time.Parse("20060102", string(b[6:14]))
-	return err == nil
+	return isDate(b[6:14])
+}
+
+// isDate reports whether the eight digits b are a year, month and day of the
+// Gregorian calendar.
+func isDate(b []byte) bool {
+	number := func(b []byte) (n int) {
+		for _, c := range b {
+			n = n*10 + int(c-'0')
+		}
+		return n
+	}
+	year, month, day := number(b[:4]), number(b[4:6]), number(b[6:])
+	if month < 1 || month > 12 || day < 1 {
+		return false
+	}
+	return day <= 28 || time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC).Day() == day
 }
 
 // usccAlphabet has each character at its value (GB 32100-2015, table 2).
 const usccAlphabet = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+
+// usccValue is the value of each character plus one; 0 for all others.
+var usccValue = func() (v [256]uint8) {
+	for i, c := range []byte(usccAlphabet) {
+		v[c] = uint8(i) + 1
+	}
+	return v
+}()
 
 // isUSCC checks the form of GB 32100: character i, from 0, counts 3^i times
 // its value, and the check character makes the sum 0 mod 31.
@@ -150,23 +188,26 @@ func isUSCC(b []byte) bool {
 	if len(b) != 18 || !digits(b[2:8]) {
 		return false
 	}
-	sum, weight := 0, 1
+	sum, weight := int64(0), int64(1) // up to 3^17, and 30 * 3^17 for the sum
 	for i, c := range b {
-		v := strings.IndexByte(usccAlphabet, c)
-		if v < 0 {
+		v := int64(usccValue[c])
+		if v == 0 {
 			return false
 		}
 		if i == 17 {
 			weight = 1
 		}
-		sum += v * weight
-		weight = weight * 3 % 31
+		sum += (v - 1) * weight
+		weight *= 3
 	}
 	return sum%31 == 0
 }
 
 // phoneDigits takes separators and the country's prefix from b, in place.
 func phoneDigits(b []byte) []byte {
+	if digits(b) && !bytes.HasPrefix(b, []byte("0086")) {
+		return b
+	}
 	kept := b[:0]
 	for len(b) > 0 {
 		c, size := utf8.DecodeRune(b)

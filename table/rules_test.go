@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // rulesTable is every rule's table: what comes out of what, or why not.
@@ -253,7 +256,66 @@ func FuzzRules(f *testing.F) {
 				t.Fatalf("%s: invalid UTF-8: %v", r, err)
 			}
 		}
+		checkSimple(t, s)
 	})
+}
+
+// checkSimple fails if the short way for simple characters does not give what
+// Unicode's tables give.
+func checkSimple(t testing.TB, s string) {
+	t.Helper()
+	for r, long := range map[KeyRule]func([]byte, string) ([]byte, error){
+		RuleID: appendID, RuleNFKC: RuleNFKC.appendAny, RuleCompanyName: RuleCompanyName.appendAny,
+	} {
+		got, err := r.Append([]byte("pre "), s)
+		want, werr := long([]byte("pre "), s)
+		if string(got) != string(want) || (err == nil) != (werr == nil) {
+			t.Fatalf("%s: %+q gives %+q, %v; the long way %+q, %v", r, s, got, err, want, werr)
+		}
+	}
+}
+
+// Every simple character is one NFKC segment by itself, so that a text of such
+// characters may be folded one by one; and every one, alone and beside others,
+// comes out as by the long way.
+func TestSimpleCharacters(t *testing.T) {
+	for c := range rune(unicode.MaxRune + 1) {
+		f := c
+		if c >= utf8.RuneSelf {
+			f = simple(c)
+		}
+		if f < 0 {
+			continue
+		}
+		if string(f) != norm.NFKC.String(string(c)) || !norm.NFKC.PropertiesString(string(c)).BoundaryBefore() ||
+			f >= utf8.RuneSelf && unicode.ToUpper(f) != f {
+			t.Errorf("%U is not simple", c)
+		}
+		for _, s := range []string{string(c), "a" + string(c) + "1", string(c) + " 公" + string(c), "\u3000" + string(c) + "\ufeff"} {
+			checkSimple(t, s)
+		}
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	chars := []rune("aZ09 \t\r()[]-.,'\"x\x00\x7f\u00a0\u3000\ufeff\u200b\u0301甲有限公司（）【】、。“”‘’—–·ＡｚＸ０９　￥ｱﾞéÉßıǰ①ﬁ\u302a\u2011\u30fb\u2022")
+	for range 30_000 {
+		s := make([]rune, rng.IntN(9))
+		for i := range s {
+			s[i] = chars[rng.IntN(len(chars))]
+		}
+		checkSimple(t, string(s))
+	}
+}
+
+// A date is what the standard library takes for one.
+func TestIsDate(t *testing.T) {
+	for _, year := range []int{0, 4, 1600, 1899, 1900, 1999, 2000, 2023, 2024, 9999} {
+		for rest := range 10_000 {
+			s := fmt.Sprintf("%04d%04d", year, rest)
+			if _, err := time.Parse("20060102", s); (err == nil) != isDate([]byte(s)) {
+				t.Errorf("%s: %v", s, err)
+			}
+		}
+	}
 }
 
 // Rows that do not fit are counted, apart from the other faults, and the first
@@ -313,5 +375,31 @@ func TestKeysRuleOnColumns(t *testing.T) {
 		if !slices.Equal(got, c.want) || !errors.Is(err, c.err) {
 			t.Errorf("%s of %v: %q, %v", c.rule, c.rows, got, err)
 		}
+	}
+}
+
+func BenchmarkRules(b *testing.B) {
+	for _, c := range []struct {
+		rule KeyRule
+		s    string
+	}{
+		{RuleID, "44052418800101001x"},
+		{RuleID, "４４０５２４１８８００１０１００１ｘ"},
+		{RuleNone, "44052418800101001x"},
+		{RuleTrim, "44052418800101001x "},
+		{RuleNFKC, "44052418800101001x"},
+		{RuleCNID18, "440524188001010014"},
+		{RuleUSCC, "91350100M000100Y43"},
+		{RulePhoneCN, "13800138000"},
+		{RulePhoneCN, "+86 138-0013-8000"},
+		{RuleCompanyName, "Example Co., Ltd."},
+		{RuleCompanyName, "示例（上海）有限公司"},
+	} {
+		b.Run(string(c.rule)+"/"+c.s, func(b *testing.B) {
+			var dst []byte
+			for b.Loop() {
+				dst, _ = c.rule.Append(dst[:0], c.s)
+			}
+		})
 	}
 }

@@ -3,7 +3,9 @@ package ui
 import (
 	"fmt"
 	"io"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -24,7 +26,7 @@ const (
 // It is safe for concurrent use.
 type Progress struct {
 	mu   sync.Mutex
-	show func(stage string, done, total int64)
+	show func(stage string, done, total int64, pace string)
 	end  func()
 }
 
@@ -42,6 +44,12 @@ func NewProgress(w io.Writer, silent bool) *Progress {
 
 // Update says that stage has done units of total; total 0 means unknown.
 func (p *Progress) Update(stage string, done, total int64) {
+	p.UpdatePace(stage, done, total, 0, 0)
+}
+
+// UpdatePace is Update with the units done a second and the seconds that the
+// stage still takes; 0 means unknown.
+func (p *Progress) UpdatePace(stage string, done, total int64, rate, left float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.show == nil || stage == "" {
@@ -53,7 +61,44 @@ func (p *Progress) Update(stage string, done, total int64) {
 	if total > 0 {
 		done = min(done, total)
 	}
-	p.show(stage, done, total)
+	p.show(stage, done, total, paceText(rate, left))
+}
+
+// paceText is " · 310 k/s · 12 s left", or what of it is known.
+func paceText(rate, left float64) string {
+	text := ""
+	if rate > 0 && !math.IsInf(rate, 0) {
+		text = " · " + rateText(rate)
+	}
+	if left > 0 && left < 1e7 { // a hundred days are as good as unknown
+		text += " · " + leftText(left) + " left"
+	}
+	return text
+}
+
+func rateText(r float64) string {
+	unit := ""
+	for _, next := range []string{" k", " M", " G"} {
+		if r < 999.5 {
+			break
+		}
+		r, unit = r/1000, next
+	}
+	if r < 9.95 {
+		return fmt.Sprintf("%.1f%s/s", r, unit)
+	}
+	return fmt.Sprintf("%.0f%s/s", r, unit)
+}
+
+func leftText(seconds float64) string {
+	s := int64(math.Ceil(seconds))
+	switch {
+	case s < 100:
+		return fmt.Sprintf("%d s", s)
+	case s < 100*60:
+		return fmt.Sprintf("%d min", (s+59)/60)
+	}
+	return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
 }
 
 // Close ends the display. Later updates show nothing.
@@ -68,7 +113,7 @@ func (p *Progress) Close() {
 
 func newLines(w io.Writer, now func() time.Time) *Progress {
 	var last time.Time
-	return &Progress{show: func(stage string, done, total int64) {
+	return &Progress{show: func(stage string, done, total int64, pace string) {
 		t := now()
 		if !last.IsZero() && t.Sub(last) < lineEvery {
 			return
@@ -76,9 +121,9 @@ func newLines(w io.Writer, now func() time.Time) *Progress {
 		last = t
 		switch {
 		case total > 0:
-			fmt.Fprintf(w, "%s: %s of %s (%d%%)\n", stage, Count(done), Count(total), int64(float64(done)/float64(total)*100))
+			fmt.Fprintf(w, "%s: %s of %s (%d%%)%s\n", stage, Count(done), Count(total), int64(float64(done)/float64(total)*100), pace)
 		case done > 0:
-			fmt.Fprintf(w, "%s: %s\n", stage, Count(done))
+			fmt.Fprintf(w, "%s: %s%s\n", stage, Count(done), pace)
 		default:
 			fmt.Fprintf(w, "%s\n", stage)
 		}
@@ -88,14 +133,17 @@ func newLines(w io.Writer, now func() time.Time) *Progress {
 func newBars(w io.Writer, more ...mpb.ContainerOption) *Progress {
 	container := mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(w), mpb.WithWidth(64)}, more...)...)
 	bars := make(map[string]*mpb.Bar)
+	paces := make(map[string]*atomic.Value) // of strings, read as the bars are drawn
 	var last string
 	return &Progress{
-		show: func(stage string, done, total int64) {
-			bar := bars[stage]
+		show: func(stage string, done, total int64, text string) {
+			bar, pace := bars[stage], paces[stage]
 			if bar == nil {
 				if len(bars) >= maxBars {
 					return
 				}
+				pace = &atomic.Value{}
+				paces[stage] = pace
 				bar = container.New(0, mpb.BarStyle(), // 0: SetTotal ends it, not the count
 					mpb.PrependDecorators(decor.Name(stage, decor.WCSyncSpaceR)),
 					mpb.AppendDecorators(
@@ -106,12 +154,20 @@ func newBars(w io.Writer, more ...mpb.ContainerOption) *Progress {
 							return Count(s.Current) + " / " + Count(s.Total)
 						}, decor.WCSyncSpace),
 						decor.Elapsed(decor.ET_STYLE_GO, decor.WCSyncSpace),
+						decor.Any(func(s decor.Statistics) string {
+							if s.Completed || s.Aborted {
+								return ""
+							}
+							text, _ := pace.Load().(string)
+							return text
+						}),
 					))
 				bars[stage] = bar
 			}
 			if before := bars[last]; last != stage && before != nil {
 				before.SetTotal(-1, true) // it ended where it was: views come now and then
 			}
+			pace.Store(text)
 			last = stage
 			if total > 0 {
 				bar.SetTotal(total, false)

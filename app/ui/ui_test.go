@@ -102,6 +102,39 @@ func TestLines(t *testing.T) {
 	}
 }
 
+func TestPace(t *testing.T) {
+	now := time.Unix(0, 0)
+	var b bytes.Buffer
+	p := newLines(&b, func() time.Time { return now })
+	for _, c := range []struct{ rate, left float64 }{
+		{310_400, 12}, {0.25, 100}, {9.96, 11.2}, {999.6, 7200}, {2.5e6, 5999}, {4, 0}, {0, 3}, {1e-3, 1e9}, {math.Inf(1), math.Inf(1)},
+	} {
+		p.UpdatePace("psi", 40, 100, c.rate, c.left)
+		now = now.Add(lineEvery)
+	}
+	p.UpdatePace("read", 7, 0, 1234, 0)
+	want := ""
+	for _, pace := range []string{
+		" · 310 k/s · 12 s left", " · 0.2/s · 2 min left", " · 10/s · 12 s left", " · 1.0 k/s · 2 h 0 min left", " · 2.5 M/s · 100 min left",
+		" · 4.0/s", " · 3 s left", " · 0.0/s", "",
+	} {
+		want += "psi: 40 of 100 (40%)" + pace + "\n"
+	}
+	want += "read: 7 · 1.2 k/s\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+
+	var bars bytes.Buffer
+	p = newBars(&bars, mpb.WithAutoRefresh())
+	p.UpdatePace("psi", 40, 100, 310_000, 12)
+	p.UpdatePace("write", 1, 100, 5, 0)
+	p.Close()
+	if out := bars.String(); !strings.Contains(out, "psi") || !strings.Contains(out, "write") {
+		t.Errorf("no stages in\n%s", out)
+	}
+}
+
 func TestSilence(t *testing.T) {
 	var b bytes.Buffer
 	p := NewProgress(&b, true)

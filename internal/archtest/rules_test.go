@@ -48,7 +48,7 @@ var rules = []rule{
 	{folder: "session", std: true, reason: "it is a public package"},
 	{folder: "scratch", std: true, reason: "it is a public package"},
 	{folder: "job", may: []string{"session", "table", "scratch"}, reason: "it is a public package"},
-	{folder: "table", reason: "it is a public package"},
+	{folder: "table", may: []string{"scratch"}, reason: "it is a public package"},
 
 	{folder: "mpc", may: protocol},
 	{folder: "psi", may: append([]string{"mpc/..."}, protocol...)},

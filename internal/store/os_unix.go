@@ -10,6 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// FreeBytes is the space of dir's file system that an unprivileged process may
+// still use.
+func FreeBytes(dir string) (uint64, error) { return freeBytes(dir) }
+
 // freeBytes is the space that an unprivileged process may still use.
 func freeBytes(dir string) (uint64, error) {
 	var st unix.Statfs_t

@@ -71,6 +71,7 @@ var needs = map[string]Role{
 	"DecideRequest": Approve,
 	"ListKinds":     Any,
 	"SubmitJob":     Operate,
+	"ResumeJob":     Operate,
 	"WatchJob":      Any,
 	"ListJobs":      Any,
 	"CancelJob":     Operate,
@@ -133,6 +134,7 @@ type Backend interface {
 	DecideRequest(context.Context, *nodev1.DecideRequestRequest) (*nodev1.DecideRequestReply, error)
 	ListKinds(context.Context, *nodev1.ListKindsRequest) (*nodev1.ListKindsReply, error)
 	SubmitJob(context.Context, *nodev1.SubmitJobRequest) (*nodev1.SubmitJobReply, error)
+	ResumeJob(context.Context, *nodev1.ResumeJobRequest) (*nodev1.ResumeJobReply, error)
 	WatchJob(ctx context.Context, req *nodev1.WatchJobRequest, send func(*nodev1.JobView) error) error
 	ListJobs(context.Context, *nodev1.ListJobsRequest) (*nodev1.ListJobsReply, error)
 	CancelJob(context.Context, *nodev1.CancelJobRequest) (*nodev1.CancelJobReply, error)

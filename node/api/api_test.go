@@ -87,6 +87,10 @@ func (f *fake) ListKinds(ctx context.Context, _ *nodev1.ListKindsRequest) (*node
 	return note(f, ctx, "ListKinds", &nodev1.ListKindsReply{})
 }
 
+func (f *fake) ResumeJob(ctx context.Context, _ *nodev1.ResumeJobRequest) (*nodev1.ResumeJobReply, error) {
+	return note(f, ctx, "ResumeJob", &nodev1.ResumeJobReply{Job: "J-2", Attempt: 2})
+}
+
 func (f *fake) SubmitJob(ctx context.Context, _ *nodev1.SubmitJobRequest) (*nodev1.SubmitJobReply, error) {
 	return note(f, ctx, "SubmitJob", &nodev1.SubmitJobReply{Job: "J-1"})
 }
@@ -134,6 +138,7 @@ var calls = map[string]func(context.Context, nodev1.OperatorClient) error{
 	"DecideRequest": unaryCall(nodev1.OperatorClient.DecideRequest),
 	"ListKinds":     unaryCall(nodev1.OperatorClient.ListKinds),
 	"SubmitJob":     unaryCall(nodev1.OperatorClient.SubmitJob),
+	"ResumeJob":     unaryCall(nodev1.OperatorClient.ResumeJob),
 	"WatchJob":      streamCall(nodev1.OperatorClient.WatchJob),
 	"ListJobs":      unaryCall(nodev1.OperatorClient.ListJobs),
 	"CancelJob":     unaryCall(nodev1.OperatorClient.CancelJob),
@@ -286,7 +291,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 	allowed := map[Role][]string{ // written out by hand: the table in the code is what is tested
 		Operate: {
 			"Info", "Doctor", "RegisterEntry", "ListEntries", "CreateRequest", "SubmitRequest", "ListRequests", "ListKinds",
-			"SubmitJob", "WatchJob", "ListJobs", "CancelJob", "GetResult",
+			"SubmitJob", "ResumeJob", "WatchJob", "ListJobs", "CancelJob", "GetResult",
 		},
 		Approve: {"Info", "Doctor", "ListEntries", "ListRequests", "DecideRequest", "ListKinds", "WatchJob", "ListJobs"},
 		Audit:   {"Info", "Doctor", "ListEntries", "ListRequests", "ListKinds", "WatchJob", "ListJobs", "ListAudit"},

@@ -53,6 +53,10 @@ func (s service) SubmitJob(ctx context.Context, r *nodev1.SubmitJobRequest) (*no
 	return s.b.SubmitJob(ctx, r)
 }
 
+func (s service) ResumeJob(ctx context.Context, r *nodev1.ResumeJobRequest) (*nodev1.ResumeJobReply, error) {
+	return s.b.ResumeJob(ctx, r)
+}
+
 func (s service) WatchJob(r *nodev1.WatchJobRequest, stream nodev1.Operator_WatchJobServer) error {
 	return s.b.WatchJob(stream.Context(), r, stream.Send)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/yinqiao/yinqiao/table"
 )
@@ -106,17 +105,18 @@ func (s *csvSource) stream(ctx context.Context, yield func(arrow.RecordBatch) bo
 		return err
 	}
 	defer r.close()
-	rb := array.NewRecordBuilder(memory.DefaultAllocator, s.schema.Arrow())
-	defer rb.Release()
-	rb.Reserve(batchRows)
 	cells := make([]cell, len(s.columns))
 	for i, c := range s.columns {
-		cells[i] = newCell(s.dataset, c, at[c], rb.Field(i))
+		cells[i] = newCell(s.dataset, c, at[c], newValues(s.schema[i].Type, nil))
 	}
-	flush := func() bool {
-		b := rb.NewRecordBatch()
-		defer b.Release()
-		return yield(b)
+	schema := s.schema.Arrow()
+	flush := func(n int) bool {
+		arrays := make([]arrow.Array, len(cells))
+		for i := range cells {
+			arrays[i] = cells[i].values.array()
+			cells[i].values = newValues(cells[i].typ, cells[i].values)
+		}
+		return yield(array.NewRecordBatch(schema, arrays, int64(n)))
 	}
 	n, began := 0, int64(0)
 	for {
@@ -125,29 +125,28 @@ func (s *csvSource) stream(ctx context.Context, yield func(arrow.RecordBatch) bo
 				return err
 			}
 		}
-		rec, line, err := r.next()
-		if errors.Is(err, io.EOF) {
+		line, err := r.next()
+		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return err
 		}
 		for i := range cells {
-			if f := cells[i].append(r, rec, line); f != nil {
+			if f := cells[i].append(r, r.field(cells[i].at), line); f != nil {
 				return f
 			}
 		}
 		n++
-		if off := r.csv.InputOffset(); n == batchRows || off-began > batchBytes {
-			if !flush() {
+		if off := r.offset(); n == batchRows || off-began > batchBytes {
+			if !flush(n) {
 				return nil
 			}
-			rb.Reserve(batchRows)
 			n, began = 0, off
 		}
 	}
 	if n > 0 {
-		flush()
+		flush(n)
 	}
 	return nil
 }
@@ -173,7 +172,7 @@ func (s *csvSource) lineOf(ctx context.Context, row int64) (int, error) {
 				return 0, err
 			}
 		}
-		_, line, err := r.next()
+		line, err := r.next()
 		if err != nil {
 			return 0, err
 		}
@@ -234,21 +233,22 @@ func (s *csvSource) Check(ctx context.Context, rule table.KeyRule, max int) (Rep
 				return rep, err
 			}
 		}
-		rec, line, err := r.next()
-		if errors.Is(err, io.EOF) {
+		line, err := r.next()
+		if err == io.EOF {
 			break
 		}
-		if f := (*Error)(nil); !errors.As(err, &f) || f.Rule != RowBlank {
-			rep.Rows++
-		}
 		if err != nil {
+			if f := (*Error)(nil); !errors.As(err, &f) || f.Rule != RowBlank {
+				rep.Rows++
+			}
 			if more, err := add(err); !more {
 				return rep, err
 			}
 			continue
 		}
+		rep.Rows++
 		for i := range cells {
-			if f := cells[i].append(r, rec, line); f != nil {
+			if f := cells[i].append(r, r.field(cells[i].at), line); f != nil {
 				if more, err := add(f); !more {
 					return rep, err
 				}
@@ -260,7 +260,7 @@ func (s *csvSource) Check(ctx context.Context, rule table.KeyRule, max int) (Rep
 
 // checkKeys reads the key columns once more and files what is wrong with them.
 func (s *csvSource) checkKeys(ctx context.Context, rule table.KeyRule, clean bool, add func(error) (bool, error)) error {
-	_, err := table.Keys(ctx, s, rule)
+	err := table.CheckKeys(ctx, s, rule)
 	var f *Error
 	switch {
 	case err == nil || errors.Is(err, table.ErrNoKey):
@@ -279,7 +279,8 @@ func (s *csvSource) checkKeys(ctx context.Context, rule table.KeyRule, clean boo
 	for _, k := range []struct {
 		table.KeyFault
 		rule Rule
-	}{{ke.Duplicates, KeyDuplicate}, {ke.Blanks, KeyBlank}, {ke.Bad, KeyText}} {
+		hint string
+	}{{ke.Duplicates, KeyDuplicate, ""}, {ke.Blanks, KeyBlank, ""}, {ke.Bad, KeyText, ""}, {ke.Unfit, KeyUnfit, " by " + string(ke.Rule)}} {
 		if k.Count == 0 {
 			continue
 		}
@@ -287,7 +288,7 @@ func (s *csvSource) checkKeys(ctx context.Context, rule table.KeyRule, clean boo
 		if err != nil {
 			return err
 		}
-		f := &Error{File: s.file.path, Line: line, Column: strings.Join(ke.Columns, "+"), Rule: k.rule, Hint: fmt.Sprintf("the first of %d", k.Count)}
+		f := &Error{File: s.file.path, Line: line, Column: strings.Join(ke.Columns, "+"), Rule: k.rule, Hint: fmt.Sprintf("the first of %d%s", k.Count, k.hint)}
 		if more, err := add(f); !more {
 			return err
 		}

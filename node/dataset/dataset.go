@@ -44,6 +44,12 @@ type Dataset struct {
 	Encoding string `yaml:"encoding"`
 	// Delimiter is "," (the default), ";", "|" or a tab.
 	Delimiter string `yaml:"delimiter"`
+	// KeyRule is what a check holds the keys to; blank means table.RuleID. The
+	// rule of a job is the one its parties agree on.
+	KeyRule table.KeyRule `yaml:"key_rule"`
+	// RepeatedKeys says that rows may share a key, which jobs then have to be
+	// asked to join.
+	RepeatedKeys bool `yaml:"repeated_keys"`
 }
 
 // Column describes one column of a source.
@@ -108,6 +114,14 @@ func (d Dataset) Schema() table.Schema {
 	return schema
 }
 
+func joined(rules []table.KeyRule) string {
+	var names []string
+	for _, r := range rules {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ", ")
+}
+
 // maxColumns bounds what one row can ask for.
 const maxColumns = 10_000
 
@@ -136,6 +150,9 @@ func (d Dataset) Validate() error {
 	}
 	if !slices.Contains([]string{"", ",", ";", "|", "\t"}, d.Delimiter) {
 		fault("delimiter", "%q cannot separate; use a comma, semicolon, bar or tab", d.Delimiter)
+	}
+	if d.KeyRule != "" && !slices.Contains(table.KeyRules(), d.KeyRule) {
+		fault("key_rule", "%q is unknown; there is %s", d.KeyRule, joined(table.KeyRules()))
 	}
 	switch n := len(d.Columns); {
 	case n == 0:

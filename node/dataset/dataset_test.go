@@ -433,7 +433,7 @@ func TestFile(t *testing.T) {
 	f.WriteString("c,1,2,z\n")
 	f.Close()
 	for err == nil {
-		_, _, err = r.next()
+		_, err = r.next()
 	}
 	if rule(err) != FileChanged {
 		t.Errorf("changed while read: %v", err)

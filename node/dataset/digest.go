@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"runtime"
+	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -26,25 +29,13 @@ import (
 // one byte 01 for a key or 00, and the column's hash.
 func Digest(ctx context.Context, src table.Source) ([]byte, error) {
 	schema := src.Schema()
-	cols := make([]hash.Hash, len(schema))
-	for i := range cols {
-		cols[i] = sha256.New()
+	h := newHasher(len(schema))
+	rows, err := h.read(ctx, src, schema)
+	sums := h.sums()
+	if err != nil {
+		return nil, err
 	}
-	var rows uint64
-	var buf []byte
-	for b, err := range src.Batches(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		rows += uint64(b.NumRows())
-		for i, c := range schema {
-			if buf, err = appendCells(buf[:0], b.Column(i)); err != nil {
-				return nil, fmt.Errorf("column %s: %w", c.Name, err)
-			}
-			cols[i].Write(buf)
-		}
-	}
-	buf = append(buf[:0], "yinqiao table v1\n"...)
+	buf := []byte("yinqiao table v1\n")
 	buf = binary.LittleEndian.AppendUint64(buf, uint64(len(schema)))
 	buf = binary.LittleEndian.AppendUint64(buf, rows)
 	for i, c := range schema {
@@ -54,33 +45,132 @@ func Digest(ctx context.Context, src table.Source) ([]byte, error) {
 		} else {
 			buf = append(buf, 0)
 		}
-		buf = cols[i].Sum(buf)
+		buf = append(buf, sums[i]...)
 	}
 	sum := sha256.Sum256(buf)
 	return sum[:], nil
+}
+
+// hasher hashes columns beside the goroutine that reads them. Each worker has
+// its columns, so that their cells arrive in order.
+type hasher struct {
+	columns []hash.Hash
+	workers []chan encoded
+	free    chan []byte
+	wg      sync.WaitGroup
+}
+
+// encoded is some cells of a column, to be hashed.
+type encoded struct {
+	column int
+	cells  []byte
+}
+
+// buffersPerWorker lets a worker hash one buffer while the next is filled.
+const buffersPerWorker = 3
+
+func newHasher(columns int) *hasher {
+	h := &hasher{workers: make([]chan encoded, min(columns, runtime.GOMAXPROCS(0)))}
+	for range columns {
+		h.columns = append(h.columns, sha256.New())
+	}
+	n := buffersPerWorker * len(h.workers)
+	h.free = make(chan []byte, n)
+	for range n {
+		h.free <- nil
+	}
+	for i := range h.workers {
+		h.workers[i] = make(chan encoded, n)
+		h.wg.Go(func() {
+			for e := range h.workers[i] {
+				h.columns[e.column].Write(e.cells)
+				h.free <- e.cells[:0]
+			}
+		})
+	}
+	return h
+}
+
+// read has src's cells hashed and returns the number of rows.
+func (h *hasher) read(ctx context.Context, src table.Source, schema table.Schema) (rows uint64, err error) {
+	for b, err := range src.Batches(ctx) {
+		if err != nil {
+			return 0, err
+		}
+		n := int(b.NumRows())
+		rows += uint64(n)
+		for i, c := range schema {
+			a := b.Column(i)
+			for from := 0; from < n; from += batchRows {
+				cells, err := appendCells(<-h.free, a, from, min(from+batchRows, n))
+				if err != nil {
+					return 0, fmt.Errorf("column %s: %w", c.Name, err)
+				}
+				h.workers[i%len(h.workers)] <- encoded{i, cells}
+			}
+		}
+	}
+	return rows, nil
+}
+
+// sums ends the workers and returns each column's hash.
+func (h *hasher) sums() [][]byte {
+	for _, w := range h.workers {
+		close(w)
+	}
+	h.wg.Wait()
+	sums := make([][]byte, len(h.columns))
+	for i, c := range h.columns {
+		sums[i] = c.Sum(nil)
+	}
+	return sums
 }
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
-func appendCells(dst []byte, a arrow.Array) ([]byte, error) {
-	for r := range a.Len() {
-		if a.IsNull(r) {
-			dst = append(dst, 0)
-			continue
+// appendCells appends the encoding of rows from to to-1.
+func appendCells(dst []byte, a arrow.Array, from, to int) ([]byte, error) {
+	null := func(int) bool { return false }
+	if a.NullN() > 0 {
+		null = a.IsNull
+	}
+	switch a := a.(type) {
+	case *array.Int64:
+		dst = slices.Grow(dst, 9*(to-from))
+		for i, v := range a.Int64Values()[from:to] {
+			dst = appendWord(dst, uint64(v), null(from+i))
 		}
-		dst = append(dst, 1)
-		switch a := a.(type) {
-		case *array.Int64:
-			dst = binary.LittleEndian.AppendUint64(dst, uint64(a.Value(r)))
-		case *array.Float64:
-			dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(a.Value(r)))
-		case *array.String:
-			dst = appendText(dst, a.Value(r))
-		default:
-			return dst, fmt.Errorf("%w: %s", table.ErrType, a.DataType())
+	case *array.Float64:
+		dst = slices.Grow(dst, 9*(to-from))
+		for i, v := range a.Float64Values()[from:to] {
+			dst = appendWord(dst, math.Float64bits(v), null(from+i))
 		}
+	case *array.String:
+		offsets, text := a.ValueOffsets(), a.ValueBytes()
+		at := offsets[from] - offsets[0] // text begins at the first value
+		dst = slices.Grow(dst, int(offsets[to]-offsets[from])+3*(to-from))
+		for i := from; i < to; i++ {
+			n := offsets[i+1] - offsets[i]
+			if null(i) {
+				dst = append(dst, 0)
+			} else {
+				dst = binary.AppendUvarint(append(dst, 1), uint64(n))
+				dst = append(dst, text[at:at+n]...)
+			}
+			at += n
+		}
+	default:
+		return dst, fmt.Errorf("%w: %s", table.ErrType, a.DataType())
 	}
 	return dst, nil
+}
+
+// appendWord appends a cell of eight bytes.
+func appendWord(dst []byte, v uint64, null bool) []byte {
+	if null {
+		return append(dst, 0)
+	}
+	return binary.LittleEndian.AppendUint64(append(dst, 1), v)
 }

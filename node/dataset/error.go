@@ -39,6 +39,7 @@ const (
 	KeyBlank     Rule = "key.blank"
 	KeyDuplicate Rule = "key.duplicate"
 	KeyText      Rule = "key.text"
+	KeyUnfit     Rule = "key.unfit"
 )
 
 var ruleText = map[Rule]string{
@@ -71,6 +72,7 @@ var ruleText = map[Rule]string{
 	KeyBlank:     "a blank key",
 	KeyDuplicate: "a key that an earlier row has",
 	KeyText:      "a key that is not valid text or too long",
+	KeyUnfit:     "a key that is not of the key rule's form",
 }
 
 // Error is a fault of a data source and where it is. It never holds what the

@@ -21,8 +21,11 @@ import (
 const (
 	maxRowBytes   = 1 << 20
 	maxFieldBytes = 1 << 16
-	bufferBytes   = 1 << 16
 )
+
+// bufferBytes is how much is read at once. Below 4096 csv.Reader would put a
+// buffer of its own behind. A variable for the tests.
+var bufferBytes = 1 << 16
 
 // file is a file as Open saw it.
 type file struct {
@@ -94,16 +97,26 @@ type reader struct {
 	file    *file
 	h       *os.File
 	in      *guard
-	csv     *csv.Reader
+	buf     *bufio.Reader
+	csv     *csv.Reader // reads from buf, and no further than the row it returns
+	comma   byte
 	gb18030 bool
 	// names holds, per field of the file, its configured name; nil until the
 	// header has been read.
 	names []string
 	// line is where the next row begins unless blank lines come first.
 	line int
+	// rec is the current row as csv has it; nil where it is a plain one.
+	rec []string
 	// held is a row that was read behind a blank line, and its line.
 	held     []string
 	heldLine int
+
+	// plain holds the lines that are read without csv, which has not seen the
+	// bytes and the lines counted here; see nextPlain.
+	plain      window
+	plainBytes int64
+	plainLines int
 }
 
 func newReader(f *file, d Dataset) (*reader, error) {
@@ -111,36 +124,40 @@ func newReader(f *file, d Dataset) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{file: f, h: h, gb18030: d.Encoding == "gb18030", line: 1}
+	r := &reader{file: f, h: h, comma: ',', gb18030: d.Encoding == "gb18030", line: 1}
 	var in io.Reader = h
 	if r.gb18030 {
 		in = transform.NewReader(h, simplifiedchinese.GB18030.NewDecoder())
 	}
 	r.in = &guard{r: in}
-	br := bufio.NewReaderSize(r.in, bufferBytes)
-	start, err := br.Peek(3)
+	r.buf = bufio.NewReaderSize(r.in, bufferBytes)
+	start, err := r.buf.Peek(3)
 	if err != nil && !errors.Is(err, io.EOF) {
 		h.Close()
 		return nil, r.readError(err)
 	}
 	switch {
 	case bytes.Equal(start, []byte("\ufeff")):
-		br.Discard(3)
+		r.buf.Discard(3)
 		r.in.skipped = 3
 	case bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
 		h.Close()
 		return nil, r.fault(1, FileEncoding, "", "the file is UTF-16: save it as UTF-8")
 	}
-	r.csv = csv.NewReader(br)
+	if d.Delimiter != "" {
+		r.comma = d.Delimiter[0]
+	}
+	r.csv = csv.NewReader(r.buf) // takes a large buffer as its own
 	r.csv.ReuseRecord = true
 	r.csv.FieldsPerRecord = -1 // next compares, to name the column
-	if d.Delimiter != "" {
-		r.csv.Comma = rune(d.Delimiter[0])
-	}
+	r.csv.Comma = rune(r.comma)
 	return r, nil
 }
 
 func (r *reader) close() { r.h.Close() }
+
+// offset returns how many bytes of text have been read, without the mark.
+func (r *reader) offset() int64 { return r.csv.InputOffset() + r.plainBytes }
 
 func (r *reader) fault(line int, rule Rule, column, hint string) *Error {
 	return &Error{File: r.file.path, Line: line, Column: column, Rule: rule, Hint: hint}
@@ -154,58 +171,76 @@ func (r *reader) name(i int) string {
 	return ""
 }
 
-// next returns the next row and the line it begins on. The row is valid until
-// the next call. At the end it returns io.EOF, or FileChanged. Faults are of
-// type *Error; after RowFields, RowBlank and RowQuote the reader can go on.
-func (r *reader) next() ([]string, int, error) {
+// field returns a field of the current row, valid until the next.
+func (r *reader) field(i int) string {
+	if r.rec != nil {
+		return r.rec[i]
+	}
+	return r.plain.field(i)
+}
+
+// next goes to the next row and returns the line it begins on. At the end it
+// returns io.EOF, or FileChanged. Faults are of type *Error; after RowFields,
+// RowBlank and RowQuote the reader can go on.
+func (r *reader) next() (line int, err error) {
 	if rec := r.held; rec != nil {
 		r.held = nil
 		return r.judge(rec, r.heldLine)
 	}
+	if r.nextPlain() {
+		if r.rec != nil {
+			r.rec = nil
+		}
+		r.line++
+		return r.line - 1, nil
+	}
+	r.plain.drop(r.buf)
 	rec, err := r.csv.Read()
-	r.in.begin(r.csv.InputOffset())
+	r.in.begin(r.offset())
 	if err == io.EOF {
 		if err := r.file.unchanged(r.h); err != nil {
-			return nil, 0, err
+			return 0, err
 		}
-		return nil, 0, io.EOF
+		return 0, io.EOF
 	}
 	var pe *csv.ParseError
 	if errors.As(err, &pe) {
-		line, name := pe.StartLine, r.name(len(rec))
-		r.line = pe.Line + 1
-		return nil, line, r.fault(line, RowQuote, name, "")
+		line, name := pe.StartLine+r.plainLines, r.name(len(rec))
+		r.line = pe.Line + r.plainLines + 1
+		return line, r.fault(line, RowQuote, name, "")
 	}
 	if errors.Is(err, errRowSize) {
-		return nil, r.line, r.fault(r.line, RowSize, "", fmt.Sprintf("the limit is %d bytes; is a closing quotation mark missing?", maxRowBytes))
+		return r.line, r.fault(r.line, RowSize, "", fmt.Sprintf("the limit is %d bytes; is a closing quotation mark missing?", maxRowBytes))
 	}
 	if err != nil {
-		return nil, r.line, r.readError(err)
+		return r.line, r.readError(err)
 	}
-	line, _ := r.csv.FieldPos(0)
+	line, _ = r.csv.FieldPos(0)
+	line += r.plainLines
 	blank := line > r.line
 	last, _ := r.csv.FieldPos(len(rec) - 1)
-	r.line = last + strings.Count(rec[len(rec)-1], "\n") + 1
+	r.line = r.plainLines + last + strings.Count(rec[len(rec)-1], "\n") + 1
 	if blank {
 		r.held, r.heldLine = rec, line
-		return nil, line, r.fault(line-1, RowBlank, "", "remove it")
+		return line, r.fault(line-1, RowBlank, "", "remove it")
 	}
 	return r.judge(rec, line)
 }
 
 // judge returns a row of the right size, or its fault.
-func (r *reader) judge(rec []string, line int) ([]string, int, error) {
+func (r *reader) judge(rec []string, line int) (int, error) {
 	for i, v := range rec {
 		if len(v) > maxFieldBytes {
-			return nil, line, r.fault(line, FieldSize, r.name(i), fmt.Sprintf("the limit is %d bytes", maxFieldBytes))
+			return line, r.fault(line, FieldSize, r.name(i), fmt.Sprintf("the limit is %d bytes", maxFieldBytes))
 		}
 	}
 	if r.names != nil && len(rec) != len(r.names) {
 		hint := fmt.Sprintf("it has %d, the header has %d", len(rec), len(r.names))
 		// The column where the row ends too early, or goes on too long.
-		return nil, line, r.fault(line, RowFields, r.name(min(len(rec), len(r.names)-1)), hint)
+		return line, r.fault(line, RowFields, r.name(min(len(rec), len(r.names)-1)), hint)
 	}
-	return rec, line, nil
+	r.rec = rec
+	return line, nil
 }
 
 func (r *reader) readError(err error) error {
@@ -219,6 +254,8 @@ func (r *reader) readError(err error) error {
 // text returns the fault of a field that is not clean text, or nil.
 func (r *reader) text(v string, line int, column string) *Error {
 	switch {
+	case r.plain.clean:
+		return nil
 	case strings.IndexByte(v, 0) >= 0:
 		return r.fault(line, FileNUL, column, "")
 	case r.gb18030 && strings.ContainsRune(v, utf8.RuneError):
@@ -233,13 +270,14 @@ func (r *reader) text(v string, line int, column string) *Error {
 // returns where each of them stands in the file, and every fault. A name of
 // the file is never repeated: in a file without a header it is a value.
 func (r *reader) header(d Dataset) (at []int, faults []*Error, err error) {
-	rec, line, err := r.next()
+	line, err := r.next()
 	if err == io.EOF {
 		return nil, []*Error{r.fault(1, HeaderMissing, "", "the file is empty")}, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
+	rec := r.rec // nextPlain leaves the header alone
 	at = make([]int, len(d.Columns))
 	byName := make(map[string]int, len(d.Columns))
 	for i, c := range d.Columns {
@@ -327,7 +365,7 @@ func (g *guard) begin(offset int64) { g.start = offset + g.skipped }
 
 func (g *guard) Read(p []byte) (int, error) {
 	// The buffer in between runs ahead of the row by at most its size.
-	if g.read-g.start > maxRowBytes+bufferBytes {
+	if g.read-g.start > int64(maxRowBytes+bufferBytes) {
 		return 0, errRowSize
 	}
 	n, err := g.r.Read(p)

@@ -142,6 +142,8 @@ type Receipt struct {
 	Parties        []*PartyRecord         `protobuf:"bytes,11,rep,name=parties,proto3" json:"parties,omitempty"`                                                                          // in the contract's order
 	Absent         []string               `protobuf:"bytes,12,rep,name=absent,proto3" json:"absent,omitempty"`                                                                            // parties of the contract that did not finish
 	Counts         map[string]int64       `protobuf:"bytes,13,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // on which every party agreed
+	Run            string                 `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`                                                                                  // of a resumed job: the job of the run's first attempt
+	Attempt        int64                  `protobuf:"varint,15,opt,name=attempt,proto3" json:"attempt,omitempty"`                                                                         // of a resumed job: which attempt it was, from 2
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -267,6 +269,20 @@ func (x *Receipt) GetCounts() map[string]int64 {
 	return nil
 }
 
+func (x *Receipt) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Receipt) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
 type PartyRecord struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Party            string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`
@@ -353,22 +369,25 @@ func (x *PartyRecord) GetResultCommitment() []byte {
 
 // Record is one party's own account of a run that did not finish.
 type Record struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Party          string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`
-	Job            string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
-	Session        string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
-	GrantId        string                 `protobuf:"bytes,4,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
-	ContractDigest []byte                 `protobuf:"bytes,5,opt,name=contract_digest,json=contractDigest,proto3" json:"contract_digest,omitempty"`
-	Kind           string                 `protobuf:"bytes,6,opt,name=kind,proto3" json:"kind,omitempty"`
-	State          string                 `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`                        // failed, cancelled, interrupted
-	Class          string                 `protobuf:"bytes,8,opt,name=class,proto3" json:"class,omitempty"`                        // stable error code
-	RunsUsed       bool                   `protobuf:"varint,9,opt,name=runs_used,json=runsUsed,proto3" json:"runs_used,omitempty"` // whether the use limit was spent
-	Started        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started,proto3" json:"started,omitempty"`
-	Ended          *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended,proto3" json:"ended,omitempty"`
-	Units          map[string]int64       `protobuf:"bytes,12,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Parties        []string               `protobuf:"bytes,13,rep,name=parties,proto3" json:"parties,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Party           string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`
+	Job             string                 `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	Session         string                 `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	GrantId         string                 `protobuf:"bytes,4,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	ContractDigest  []byte                 `protobuf:"bytes,5,opt,name=contract_digest,json=contractDigest,proto3" json:"contract_digest,omitempty"`
+	Kind            string                 `protobuf:"bytes,6,opt,name=kind,proto3" json:"kind,omitempty"`
+	State           string                 `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`                        // failed, cancelled, interrupted
+	Class           string                 `protobuf:"bytes,8,opt,name=class,proto3" json:"class,omitempty"`                        // stable error code
+	RunsUsed        bool                   `protobuf:"varint,9,opt,name=runs_used,json=runsUsed,proto3" json:"runs_used,omitempty"` // whether the use limit was spent
+	Started         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started,proto3" json:"started,omitempty"`
+	Ended           *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended,proto3" json:"ended,omitempty"`
+	Units           map[string]int64       `protobuf:"bytes,12,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Parties         []string               `protobuf:"bytes,13,rep,name=parties,proto3" json:"parties,omitempty"`
+	Run             string                 `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`                                                // as in Receipt
+	Attempt         int64                  `protobuf:"varint,15,opt,name=attempt,proto3" json:"attempt,omitempty"`                                       // as in Receipt
+	InputCommitment []byte                 `protobuf:"bytes,16,opt,name=input_commitment,json=inputCommitment,proto3" json:"input_commitment,omitempty"` // as in PartyRecord, the same at every attempt of a run; blank before the inputs were read
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
@@ -492,6 +511,27 @@ func (x *Record) GetParties() []string {
 	return nil
 }
 
+func (x *Record) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Record) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Record) GetInputCommitment() []byte {
+	if x != nil {
+		return x.InputCommitment
+	}
+	return nil
+}
+
 // Event is a refusal or a security event, as this node saw it.
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -602,7 +642,7 @@ const file_yinqiao_audit_v1_audit_proto_rawDesc = "" +
 	"\areceipt\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedH\x00R\areceipt\x121\n" +
 	"\x06record\x18\x02 \x01(\v2\x17.yinqiao.sign.v1.SignedH\x00R\x06record\x12/\n" +
 	"\x05event\x18\x03 \x01(\v2\x17.yinqiao.sign.v1.SignedH\x00R\x05eventB\x06\n" +
-	"\x04kind\"\xaa\x04\n" +
+	"\x04kind\"\xd6\x04\n" +
 	"\aReceipt\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x19\n" +
@@ -618,7 +658,9 @@ const file_yinqiao_audit_v1_audit_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x127\n" +
 	"\aparties\x18\v \x03(\v2\x1d.yinqiao.audit.v1.PartyRecordR\aparties\x12\x16\n" +
 	"\x06absent\x18\f \x03(\tR\x06absent\x12=\n" +
-	"\x06counts\x18\r \x03(\v2%.yinqiao.audit.v1.Receipt.CountsEntryR\x06counts\x1a9\n" +
+	"\x06counts\x18\r \x03(\v2%.yinqiao.audit.v1.Receipt.CountsEntryR\x06counts\x12\x10\n" +
+	"\x03run\x18\x0e \x01(\tR\x03run\x12\x18\n" +
+	"\aattempt\x18\x0f \x01(\x03R\aattempt\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9d\x02\n" +
@@ -632,7 +674,7 @@ const file_yinqiao_audit_v1_audit_proto_rawDesc = "" +
 	"\n" +
 	"UnitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xe2\x03\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xb9\x04\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x18\n" +
@@ -647,7 +689,10 @@ const file_yinqiao_audit_v1_audit_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
 	"\x05ended\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x129\n" +
 	"\x05units\x18\f \x03(\v2#.yinqiao.audit.v1.Record.UnitsEntryR\x05units\x12\x18\n" +
-	"\aparties\x18\r \x03(\tR\aparties\x1a8\n" +
+	"\aparties\x18\r \x03(\tR\aparties\x12\x10\n" +
+	"\x03run\x18\x0e \x01(\tR\x03run\x12\x18\n" +
+	"\aattempt\x18\x0f \x01(\x03R\aattempt\x12)\n" +
+	"\x10input_commitment\x18\x10 \x01(\fR\x0finputCommitment\x1a8\n" +
 	"\n" +
 	"UnitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

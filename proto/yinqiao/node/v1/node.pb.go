@@ -353,6 +353,9 @@ type RegisterEntryReply struct {
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	Version       int64                  `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	Digest        []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Rows          int64                  `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`                     // of the dataset
+	KeyRule       string                 `protobuf:"bytes,5,opt,name=key_rule,json=keyRule,proto3" json:"key_rule,omitempty"` // the keys were held to it
+	Notes         []string               `protobuf:"bytes,6,rep,name=notes,proto3" json:"notes,omitempty"`                    // what is unusual in the dataset, and allowed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +407,27 @@ func (x *RegisterEntryReply) GetVersion() int64 {
 func (x *RegisterEntryReply) GetDigest() []byte {
 	if x != nil {
 		return x.Digest
+	}
+	return nil
+}
+
+func (x *RegisterEntryReply) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *RegisterEntryReply) GetKeyRule() string {
+	if x != nil {
+		return x.KeyRule
+	}
+	return ""
+}
+
+func (x *RegisterEntryReply) GetNotes() []string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -1316,6 +1340,110 @@ func (x *SubmitJobReply) GetJob() string {
 	return ""
 }
 
+type ResumeJobRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Job            string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`                                              // any attempt of the run
+	TimeoutSeconds int64                  `protobuf:"varint,2,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"` // 0: as at the first attempt
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ResumeJobRequest) Reset() {
+	*x = ResumeJobRequest{}
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeJobRequest) ProtoMessage() {}
+
+func (x *ResumeJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeJobRequest.ProtoReflect.Descriptor instead.
+func (*ResumeJobRequest) Descriptor() ([]byte, []int) {
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ResumeJobRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ResumeJobRequest) GetTimeoutSeconds() int64 {
+	if x != nil {
+		return x.TimeoutSeconds
+	}
+	return 0
+}
+
+type ResumeJobReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Attempt       int64                  `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeJobReply) Reset() {
+	*x = ResumeJobReply{}
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeJobReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeJobReply) ProtoMessage() {}
+
+func (x *ResumeJobReply) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeJobReply.ProtoReflect.Descriptor instead.
+func (*ResumeJobReply) Descriptor() ([]byte, []int) {
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ResumeJobReply) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ResumeJobReply) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
 type WatchJobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1325,7 +1453,7 @@ type WatchJobRequest struct {
 
 func (x *WatchJobRequest) Reset() {
 	*x = WatchJobRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[24]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1465,7 @@ func (x *WatchJobRequest) String() string {
 func (*WatchJobRequest) ProtoMessage() {}
 
 func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[24]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1478,7 @@ func (x *WatchJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{24}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchJobRequest) GetJob() string {
@@ -1362,33 +1490,38 @@ func (x *WatchJobRequest) GetJob() string {
 
 // JobView is a job as its node sees it.
 type JobView struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
-	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // proposed, running, releasing, done, failed, cancelled, refused
-	Class         string                 `protobuf:"bytes,5,opt,name=class,proto3" json:"class,omitempty"` // stable code of a failure
-	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
-	GrantId       string                 `protobuf:"bytes,7,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
-	UsesLeft      int64                  `protobuf:"varint,8,opt,name=uses_left,json=usesLeft,proto3" json:"uses_left,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created,proto3" json:"created,omitempty"`
-	Finished      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=finished,proto3" json:"finished,omitempty"`
-	Stage         string                 `protobuf:"bytes,11,opt,name=stage,proto3" json:"stage,omitempty"`
-	Done          int64                  `protobuf:"varint,12,opt,name=done,proto3" json:"done,omitempty"`
-	Total         int64                  `protobuf:"varint,13,opt,name=total,proto3" json:"total,omitempty"`
-	Role          string                 `protobuf:"bytes,14,opt,name=role,proto3" json:"role,omitempty"`
-	Parties       []*JobParty            `protobuf:"bytes,15,rep,name=parties,proto3" json:"parties,omitempty"`
-	Units         map[string]int64       `protobuf:"bytes,16,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Counts        map[string]int64       `protobuf:"bytes,17,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Seconds       float64                `protobuf:"fixed64,18,opt,name=seconds,proto3" json:"seconds,omitempty"`
-	Receipt       *ReceiptRef            `protobuf:"bytes,19,opt,name=receipt,proto3" json:"receipt,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Job              string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Session          string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	Kind             string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	State            string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // proposed, running, releasing, done, failed, cancelled, refused
+	Class            string                 `protobuf:"bytes,5,opt,name=class,proto3" json:"class,omitempty"` // stable code of a failure
+	Reason           string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	GrantId          string                 `protobuf:"bytes,7,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	UsesLeft         int64                  `protobuf:"varint,8,opt,name=uses_left,json=usesLeft,proto3" json:"uses_left,omitempty"`
+	Created          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created,proto3" json:"created,omitempty"`
+	Finished         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=finished,proto3" json:"finished,omitempty"`
+	Stage            string                 `protobuf:"bytes,11,opt,name=stage,proto3" json:"stage,omitempty"`
+	Done             int64                  `protobuf:"varint,12,opt,name=done,proto3" json:"done,omitempty"`
+	Total            int64                  `protobuf:"varint,13,opt,name=total,proto3" json:"total,omitempty"`
+	Role             string                 `protobuf:"bytes,14,opt,name=role,proto3" json:"role,omitempty"`
+	Parties          []*JobParty            `protobuf:"bytes,15,rep,name=parties,proto3" json:"parties,omitempty"`
+	Units            map[string]int64       `protobuf:"bytes,16,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Counts           map[string]int64       `protobuf:"bytes,17,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Seconds          float64                `protobuf:"fixed64,18,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Receipt          *ReceiptRef            `protobuf:"bytes,19,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Run              string                 `protobuf:"bytes,20,opt,name=run,proto3" json:"run,omitempty"`                                                     // of a resumed job: the job of the run's first attempt
+	Attempt          int64                  `protobuf:"varint,21,opt,name=attempt,proto3" json:"attempt,omitempty"`                                            // of a resumed job: which attempt it is, from 2
+	Rate             float64                `protobuf:"fixed64,22,opt,name=rate,proto3" json:"rate,omitempty"`                                                 // units of done and total per second, in this stage; 0: not known
+	RemainingSeconds float64                `protobuf:"fixed64,23,opt,name=remaining_seconds,json=remainingSeconds,proto3" json:"remaining_seconds,omitempty"` // of this stage; 0: not known
+	Resumable        bool                   `protobuf:"varint,24,opt,name=resumable,proto3" json:"resumable,omitempty"`                                        // it failed and left what a further attempt can use
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *JobView) Reset() {
 	*x = JobView{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[25]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1533,7 @@ func (x *JobView) String() string {
 func (*JobView) ProtoMessage() {}
 
 func (x *JobView) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[25]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1546,7 @@ func (x *JobView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobView.ProtoReflect.Descriptor instead.
 func (*JobView) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{25}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobView) GetJob() string {
@@ -1549,6 +1682,41 @@ func (x *JobView) GetReceipt() *ReceiptRef {
 	return nil
 }
 
+func (x *JobView) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *JobView) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *JobView) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *JobView) GetRemainingSeconds() float64 {
+	if x != nil {
+		return x.RemainingSeconds
+	}
+	return 0
+}
+
+func (x *JobView) GetResumable() bool {
+	if x != nil {
+		return x.Resumable
+	}
+	return false
+}
+
 type JobParty struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Party         string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`
@@ -1560,7 +1728,7 @@ type JobParty struct {
 
 func (x *JobParty) Reset() {
 	*x = JobParty{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[26]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1740,7 @@ func (x *JobParty) String() string {
 func (*JobParty) ProtoMessage() {}
 
 func (x *JobParty) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[26]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1753,7 @@ func (x *JobParty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobParty.ProtoReflect.Descriptor instead.
 func (*JobParty) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{26}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JobParty) GetParty() string {
@@ -1619,7 +1787,7 @@ type ReceiptRef struct {
 
 func (x *ReceiptRef) Reset() {
 	*x = ReceiptRef{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[27]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1799,7 @@ func (x *ReceiptRef) String() string {
 func (*ReceiptRef) ProtoMessage() {}
 
 func (x *ReceiptRef) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[27]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1812,7 @@ func (x *ReceiptRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptRef.ProtoReflect.Descriptor instead.
 func (*ReceiptRef) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{27}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReceiptRef) GetDigest() []byte {
@@ -1669,7 +1837,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1849,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1862,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{28}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{30}
 }
 
 type ListJobsReply struct {
@@ -1706,7 +1874,7 @@ type ListJobsReply struct {
 
 func (x *ListJobsReply) Reset() {
 	*x = ListJobsReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1886,7 @@ func (x *ListJobsReply) String() string {
 func (*ListJobsReply) ProtoMessage() {}
 
 func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1899,7 @@ func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsReply.ProtoReflect.Descriptor instead.
 func (*ListJobsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{29}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListJobsReply) GetJobs() []*JobView {
@@ -1750,7 +1918,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1930,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1943,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{30}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CancelJobRequest) GetJob() string {
@@ -1793,7 +1961,7 @@ type CancelJobReply struct {
 
 func (x *CancelJobReply) Reset() {
 	*x = CancelJobReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1973,7 @@ func (x *CancelJobReply) String() string {
 func (*CancelJobReply) ProtoMessage() {}
 
 func (x *CancelJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1986,7 @@ func (x *CancelJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobReply.ProtoReflect.Descriptor instead.
 func (*CancelJobReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{31}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{33}
 }
 
 type GetResultRequest struct {
@@ -1831,7 +1999,7 @@ type GetResultRequest struct {
 
 func (x *GetResultRequest) Reset() {
 	*x = GetResultRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2011,7 @@ func (x *GetResultRequest) String() string {
 func (*GetResultRequest) ProtoMessage() {}
 
 func (x *GetResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2024,7 @@ func (x *GetResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResultRequest.ProtoReflect.Descriptor instead.
 func (*GetResultRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{32}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetResultRequest) GetJob() string {
@@ -1884,7 +2052,7 @@ type GetResultReply struct {
 
 func (x *GetResultReply) Reset() {
 	*x = GetResultReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2064,7 @@ func (x *GetResultReply) String() string {
 func (*GetResultReply) ProtoMessage() {}
 
 func (x *GetResultReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2077,7 @@ func (x *GetResultReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResultReply.ProtoReflect.Descriptor instead.
 func (*GetResultReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{33}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetResultReply) GetValues() []byte {
@@ -1943,7 +2111,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2123,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2136,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{34}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListAuditRequest) GetFrom() uint64 {
@@ -1995,7 +2163,7 @@ type ListAuditReply struct {
 
 func (x *ListAuditReply) Reset() {
 	*x = ListAuditReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2175,7 @@ func (x *ListAuditReply) String() string {
 func (*ListAuditReply) ProtoMessage() {}
 
 func (x *ListAuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2188,7 @@ func (x *ListAuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditReply.ProtoReflect.Descriptor instead.
 func (*ListAuditReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{35}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListAuditReply) GetSize() uint64 {
@@ -2049,7 +2217,7 @@ type AuditLine struct {
 
 func (x *AuditLine) Reset() {
 	*x = AuditLine{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2229,7 @@ func (x *AuditLine) String() string {
 func (*AuditLine) ProtoMessage() {}
 
 func (x *AuditLine) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2242,7 @@ func (x *AuditLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditLine.ProtoReflect.Descriptor instead.
 func (*AuditLine) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{36}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AuditLine) GetIndex() uint64 {
@@ -2128,11 +2296,14 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x04hint\x18\x05 \x01(\tR\x04hint\"a\n" +
 	"\x14RegisterEntryRequest\x12/\n" +
 	"\x05entry\x18\x01 \x01(\v2\x19.yinqiao.catalog.v1.EntryR\x05entry\x12\x18\n" +
-	"\adataset\x18\x02 \x01(\tR\adataset\"Z\n" +
+	"\adataset\x18\x02 \x01(\tR\adataset\"\x9f\x01\n" +
 	"\x12RegisterEntryReply\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"(\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x12\n" +
+	"\x04rows\x18\x04 \x01(\x03R\x04rows\x12\x19\n" +
+	"\bkey_rule\x18\x05 \x01(\tR\akeyRule\x12\x14\n" +
+	"\x05notes\x18\x06 \x03(\tR\x05notes\"(\n" +
 	"\x12ListEntriesRequest\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\"G\n" +
 	"\x10ListEntriesReply\x123\n" +
@@ -2191,9 +2362,15 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\x03R\aversion\x12\x14\n" +
 	"\x05items\x18\x04 \x03(\tR\x05items\"\"\n" +
 	"\x0eSubmitJobReply\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"#\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"M\n" +
+	"\x10ResumeJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12'\n" +
+	"\x0ftimeout_seconds\x18\x02 \x01(\x03R\x0etimeoutSeconds\"<\n" +
+	"\x0eResumeJobReply\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\x03R\aattempt\"#\n" +
 	"\x0fWatchJobRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\xfb\x05\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x86\a\n" +
 	"\aJobView\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x12\n" +
@@ -2214,7 +2391,12 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x05units\x18\x10 \x03(\v2#.yinqiao.node.v1.JobView.UnitsEntryR\x05units\x12<\n" +
 	"\x06counts\x18\x11 \x03(\v2$.yinqiao.node.v1.JobView.CountsEntryR\x06counts\x12\x18\n" +
 	"\aseconds\x18\x12 \x01(\x01R\aseconds\x125\n" +
-	"\areceipt\x18\x13 \x01(\v2\x1b.yinqiao.node.v1.ReceiptRefR\areceipt\x1a8\n" +
+	"\areceipt\x18\x13 \x01(\v2\x1b.yinqiao.node.v1.ReceiptRefR\areceipt\x12\x10\n" +
+	"\x03run\x18\x14 \x01(\tR\x03run\x12\x18\n" +
+	"\aattempt\x18\x15 \x01(\x03R\aattempt\x12\x12\n" +
+	"\x04rate\x18\x16 \x01(\x01R\x04rate\x12+\n" +
+	"\x11remaining_seconds\x18\x17 \x01(\x01R\x10remainingSeconds\x12\x1c\n" +
+	"\tresumable\x18\x18 \x01(\bR\tresumable\x1a8\n" +
 	"\n" +
 	"UnitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -2253,7 +2435,8 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\fR\x06digest\x12/\n" +
-	"\x06signed\x18\x04 \x01(\v2\x17.yinqiao.sign.v1.SignedR\x06signed2\xe8\t\n" +
+	"\x06signed\x18\x04 \x01(\v2\x17.yinqiao.sign.v1.SignedR\x06signed2\xb9\n" +
+	"\n" +
 	"\bOperator\x12@\n" +
 	"\x04Info\x12\x1c.yinqiao.node.v1.InfoRequest\x1a\x1a.yinqiao.node.v1.InfoReply\x12F\n" +
 	"\x06Doctor\x12\x1e.yinqiao.node.v1.DoctorRequest\x1a\x1c.yinqiao.node.v1.DoctorReply\x12[\n" +
@@ -2264,7 +2447,8 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\fListRequests\x12$.yinqiao.node.v1.ListRequestsRequest\x1a\".yinqiao.node.v1.ListRequestsReply\x12[\n" +
 	"\rDecideRequest\x12%.yinqiao.node.v1.DecideRequestRequest\x1a#.yinqiao.node.v1.DecideRequestReply\x12O\n" +
 	"\tListKinds\x12!.yinqiao.node.v1.ListKindsRequest\x1a\x1f.yinqiao.node.v1.ListKindsReply\x12O\n" +
-	"\tSubmitJob\x12!.yinqiao.node.v1.SubmitJobRequest\x1a\x1f.yinqiao.node.v1.SubmitJobReply\x12H\n" +
+	"\tSubmitJob\x12!.yinqiao.node.v1.SubmitJobRequest\x1a\x1f.yinqiao.node.v1.SubmitJobReply\x12O\n" +
+	"\tResumeJob\x12!.yinqiao.node.v1.ResumeJobRequest\x1a\x1f.yinqiao.node.v1.ResumeJobReply\x12H\n" +
 	"\bWatchJob\x12 .yinqiao.node.v1.WatchJobRequest\x1a\x18.yinqiao.node.v1.JobView0\x01\x12L\n" +
 	"\bListJobs\x12 .yinqiao.node.v1.ListJobsRequest\x1a\x1e.yinqiao.node.v1.ListJobsReply\x12O\n" +
 	"\tCancelJob\x12!.yinqiao.node.v1.CancelJobRequest\x1a\x1f.yinqiao.node.v1.CancelJobReply\x12Q\n" +
@@ -2283,7 +2467,7 @@ func file_yinqiao_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_yinqiao_node_v1_node_proto_rawDescData
 }
 
-var file_yinqiao_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_yinqiao_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_yinqiao_node_v1_node_proto_goTypes = []any{
 	(*InfoRequest)(nil),           // 0: yinqiao.node.v1.InfoRequest
 	(*InfoReply)(nil),             // 1: yinqiao.node.v1.InfoReply
@@ -2309,49 +2493,51 @@ var file_yinqiao_node_v1_node_proto_goTypes = []any{
 	(*SubmitJobRequest)(nil),      // 21: yinqiao.node.v1.SubmitJobRequest
 	(*JobInput)(nil),              // 22: yinqiao.node.v1.JobInput
 	(*SubmitJobReply)(nil),        // 23: yinqiao.node.v1.SubmitJobReply
-	(*WatchJobRequest)(nil),       // 24: yinqiao.node.v1.WatchJobRequest
-	(*JobView)(nil),               // 25: yinqiao.node.v1.JobView
-	(*JobParty)(nil),              // 26: yinqiao.node.v1.JobParty
-	(*ReceiptRef)(nil),            // 27: yinqiao.node.v1.ReceiptRef
-	(*ListJobsRequest)(nil),       // 28: yinqiao.node.v1.ListJobsRequest
-	(*ListJobsReply)(nil),         // 29: yinqiao.node.v1.ListJobsReply
-	(*CancelJobRequest)(nil),      // 30: yinqiao.node.v1.CancelJobRequest
-	(*CancelJobReply)(nil),        // 31: yinqiao.node.v1.CancelJobReply
-	(*GetResultRequest)(nil),      // 32: yinqiao.node.v1.GetResultRequest
-	(*GetResultReply)(nil),        // 33: yinqiao.node.v1.GetResultReply
-	(*ListAuditRequest)(nil),      // 34: yinqiao.node.v1.ListAuditRequest
-	(*ListAuditReply)(nil),        // 35: yinqiao.node.v1.ListAuditReply
-	(*AuditLine)(nil),             // 36: yinqiao.node.v1.AuditLine
-	nil,                           // 37: yinqiao.node.v1.JobView.UnitsEntry
-	nil,                           // 38: yinqiao.node.v1.JobView.CountsEntry
-	(*v1.Entry)(nil),              // 39: yinqiao.catalog.v1.Entry
-	(*v1.Request)(nil),            // 40: yinqiao.catalog.v1.Request
-	(v1.RequestState)(0),          // 41: yinqiao.catalog.v1.RequestState
-	(*timestamppb.Timestamp)(nil), // 42: google.protobuf.Timestamp
-	(*v11.Signed)(nil),            // 43: yinqiao.sign.v1.Signed
+	(*ResumeJobRequest)(nil),      // 24: yinqiao.node.v1.ResumeJobRequest
+	(*ResumeJobReply)(nil),        // 25: yinqiao.node.v1.ResumeJobReply
+	(*WatchJobRequest)(nil),       // 26: yinqiao.node.v1.WatchJobRequest
+	(*JobView)(nil),               // 27: yinqiao.node.v1.JobView
+	(*JobParty)(nil),              // 28: yinqiao.node.v1.JobParty
+	(*ReceiptRef)(nil),            // 29: yinqiao.node.v1.ReceiptRef
+	(*ListJobsRequest)(nil),       // 30: yinqiao.node.v1.ListJobsRequest
+	(*ListJobsReply)(nil),         // 31: yinqiao.node.v1.ListJobsReply
+	(*CancelJobRequest)(nil),      // 32: yinqiao.node.v1.CancelJobRequest
+	(*CancelJobReply)(nil),        // 33: yinqiao.node.v1.CancelJobReply
+	(*GetResultRequest)(nil),      // 34: yinqiao.node.v1.GetResultRequest
+	(*GetResultReply)(nil),        // 35: yinqiao.node.v1.GetResultReply
+	(*ListAuditRequest)(nil),      // 36: yinqiao.node.v1.ListAuditRequest
+	(*ListAuditReply)(nil),        // 37: yinqiao.node.v1.ListAuditReply
+	(*AuditLine)(nil),             // 38: yinqiao.node.v1.AuditLine
+	nil,                           // 39: yinqiao.node.v1.JobView.UnitsEntry
+	nil,                           // 40: yinqiao.node.v1.JobView.CountsEntry
+	(*v1.Entry)(nil),              // 41: yinqiao.catalog.v1.Entry
+	(*v1.Request)(nil),            // 42: yinqiao.catalog.v1.Request
+	(v1.RequestState)(0),          // 43: yinqiao.catalog.v1.RequestState
+	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
+	(*v11.Signed)(nil),            // 45: yinqiao.sign.v1.Signed
 }
 var file_yinqiao_node_v1_node_proto_depIdxs = []int32{
 	4,  // 0: yinqiao.node.v1.DoctorReply.checks:type_name -> yinqiao.node.v1.Check
-	39, // 1: yinqiao.node.v1.RegisterEntryRequest.entry:type_name -> yinqiao.catalog.v1.Entry
-	39, // 2: yinqiao.node.v1.ListEntriesReply.entries:type_name -> yinqiao.catalog.v1.Entry
-	40, // 3: yinqiao.node.v1.CreateRequestRequest.request:type_name -> yinqiao.catalog.v1.Request
+	41, // 1: yinqiao.node.v1.RegisterEntryRequest.entry:type_name -> yinqiao.catalog.v1.Entry
+	41, // 2: yinqiao.node.v1.ListEntriesReply.entries:type_name -> yinqiao.catalog.v1.Entry
+	42, // 3: yinqiao.node.v1.CreateRequestRequest.request:type_name -> yinqiao.catalog.v1.Request
 	15, // 4: yinqiao.node.v1.CreateRequestReply.request:type_name -> yinqiao.node.v1.RequestSummary
 	15, // 5: yinqiao.node.v1.SubmitRequestReply.request:type_name -> yinqiao.node.v1.RequestSummary
 	15, // 6: yinqiao.node.v1.ListRequestsReply.requests:type_name -> yinqiao.node.v1.RequestSummary
-	40, // 7: yinqiao.node.v1.RequestSummary.request:type_name -> yinqiao.catalog.v1.Request
-	41, // 8: yinqiao.node.v1.RequestSummary.state:type_name -> yinqiao.catalog.v1.RequestState
+	42, // 7: yinqiao.node.v1.RequestSummary.request:type_name -> yinqiao.catalog.v1.Request
+	43, // 8: yinqiao.node.v1.RequestSummary.state:type_name -> yinqiao.catalog.v1.RequestState
 	15, // 9: yinqiao.node.v1.DecideRequestReply.request:type_name -> yinqiao.node.v1.RequestSummary
 	20, // 10: yinqiao.node.v1.ListKindsReply.kinds:type_name -> yinqiao.node.v1.Kind
 	22, // 11: yinqiao.node.v1.SubmitJobRequest.inputs:type_name -> yinqiao.node.v1.JobInput
-	42, // 12: yinqiao.node.v1.JobView.created:type_name -> google.protobuf.Timestamp
-	42, // 13: yinqiao.node.v1.JobView.finished:type_name -> google.protobuf.Timestamp
-	26, // 14: yinqiao.node.v1.JobView.parties:type_name -> yinqiao.node.v1.JobParty
-	37, // 15: yinqiao.node.v1.JobView.units:type_name -> yinqiao.node.v1.JobView.UnitsEntry
-	38, // 16: yinqiao.node.v1.JobView.counts:type_name -> yinqiao.node.v1.JobView.CountsEntry
-	27, // 17: yinqiao.node.v1.JobView.receipt:type_name -> yinqiao.node.v1.ReceiptRef
-	25, // 18: yinqiao.node.v1.ListJobsReply.jobs:type_name -> yinqiao.node.v1.JobView
-	36, // 19: yinqiao.node.v1.ListAuditReply.lines:type_name -> yinqiao.node.v1.AuditLine
-	43, // 20: yinqiao.node.v1.AuditLine.signed:type_name -> yinqiao.sign.v1.Signed
+	44, // 12: yinqiao.node.v1.JobView.created:type_name -> google.protobuf.Timestamp
+	44, // 13: yinqiao.node.v1.JobView.finished:type_name -> google.protobuf.Timestamp
+	28, // 14: yinqiao.node.v1.JobView.parties:type_name -> yinqiao.node.v1.JobParty
+	39, // 15: yinqiao.node.v1.JobView.units:type_name -> yinqiao.node.v1.JobView.UnitsEntry
+	40, // 16: yinqiao.node.v1.JobView.counts:type_name -> yinqiao.node.v1.JobView.CountsEntry
+	29, // 17: yinqiao.node.v1.JobView.receipt:type_name -> yinqiao.node.v1.ReceiptRef
+	27, // 18: yinqiao.node.v1.ListJobsReply.jobs:type_name -> yinqiao.node.v1.JobView
+	38, // 19: yinqiao.node.v1.ListAuditReply.lines:type_name -> yinqiao.node.v1.AuditLine
+	45, // 20: yinqiao.node.v1.AuditLine.signed:type_name -> yinqiao.sign.v1.Signed
 	0,  // 21: yinqiao.node.v1.Operator.Info:input_type -> yinqiao.node.v1.InfoRequest
 	2,  // 22: yinqiao.node.v1.Operator.Doctor:input_type -> yinqiao.node.v1.DoctorRequest
 	5,  // 23: yinqiao.node.v1.Operator.RegisterEntry:input_type -> yinqiao.node.v1.RegisterEntryRequest
@@ -2362,28 +2548,30 @@ var file_yinqiao_node_v1_node_proto_depIdxs = []int32{
 	16, // 28: yinqiao.node.v1.Operator.DecideRequest:input_type -> yinqiao.node.v1.DecideRequestRequest
 	18, // 29: yinqiao.node.v1.Operator.ListKinds:input_type -> yinqiao.node.v1.ListKindsRequest
 	21, // 30: yinqiao.node.v1.Operator.SubmitJob:input_type -> yinqiao.node.v1.SubmitJobRequest
-	24, // 31: yinqiao.node.v1.Operator.WatchJob:input_type -> yinqiao.node.v1.WatchJobRequest
-	28, // 32: yinqiao.node.v1.Operator.ListJobs:input_type -> yinqiao.node.v1.ListJobsRequest
-	30, // 33: yinqiao.node.v1.Operator.CancelJob:input_type -> yinqiao.node.v1.CancelJobRequest
-	32, // 34: yinqiao.node.v1.Operator.GetResult:input_type -> yinqiao.node.v1.GetResultRequest
-	34, // 35: yinqiao.node.v1.Operator.ListAudit:input_type -> yinqiao.node.v1.ListAuditRequest
-	1,  // 36: yinqiao.node.v1.Operator.Info:output_type -> yinqiao.node.v1.InfoReply
-	3,  // 37: yinqiao.node.v1.Operator.Doctor:output_type -> yinqiao.node.v1.DoctorReply
-	6,  // 38: yinqiao.node.v1.Operator.RegisterEntry:output_type -> yinqiao.node.v1.RegisterEntryReply
-	8,  // 39: yinqiao.node.v1.Operator.ListEntries:output_type -> yinqiao.node.v1.ListEntriesReply
-	10, // 40: yinqiao.node.v1.Operator.CreateRequest:output_type -> yinqiao.node.v1.CreateRequestReply
-	12, // 41: yinqiao.node.v1.Operator.SubmitRequest:output_type -> yinqiao.node.v1.SubmitRequestReply
-	14, // 42: yinqiao.node.v1.Operator.ListRequests:output_type -> yinqiao.node.v1.ListRequestsReply
-	17, // 43: yinqiao.node.v1.Operator.DecideRequest:output_type -> yinqiao.node.v1.DecideRequestReply
-	19, // 44: yinqiao.node.v1.Operator.ListKinds:output_type -> yinqiao.node.v1.ListKindsReply
-	23, // 45: yinqiao.node.v1.Operator.SubmitJob:output_type -> yinqiao.node.v1.SubmitJobReply
-	25, // 46: yinqiao.node.v1.Operator.WatchJob:output_type -> yinqiao.node.v1.JobView
-	29, // 47: yinqiao.node.v1.Operator.ListJobs:output_type -> yinqiao.node.v1.ListJobsReply
-	31, // 48: yinqiao.node.v1.Operator.CancelJob:output_type -> yinqiao.node.v1.CancelJobReply
-	33, // 49: yinqiao.node.v1.Operator.GetResult:output_type -> yinqiao.node.v1.GetResultReply
-	35, // 50: yinqiao.node.v1.Operator.ListAudit:output_type -> yinqiao.node.v1.ListAuditReply
-	36, // [36:51] is the sub-list for method output_type
-	21, // [21:36] is the sub-list for method input_type
+	24, // 31: yinqiao.node.v1.Operator.ResumeJob:input_type -> yinqiao.node.v1.ResumeJobRequest
+	26, // 32: yinqiao.node.v1.Operator.WatchJob:input_type -> yinqiao.node.v1.WatchJobRequest
+	30, // 33: yinqiao.node.v1.Operator.ListJobs:input_type -> yinqiao.node.v1.ListJobsRequest
+	32, // 34: yinqiao.node.v1.Operator.CancelJob:input_type -> yinqiao.node.v1.CancelJobRequest
+	34, // 35: yinqiao.node.v1.Operator.GetResult:input_type -> yinqiao.node.v1.GetResultRequest
+	36, // 36: yinqiao.node.v1.Operator.ListAudit:input_type -> yinqiao.node.v1.ListAuditRequest
+	1,  // 37: yinqiao.node.v1.Operator.Info:output_type -> yinqiao.node.v1.InfoReply
+	3,  // 38: yinqiao.node.v1.Operator.Doctor:output_type -> yinqiao.node.v1.DoctorReply
+	6,  // 39: yinqiao.node.v1.Operator.RegisterEntry:output_type -> yinqiao.node.v1.RegisterEntryReply
+	8,  // 40: yinqiao.node.v1.Operator.ListEntries:output_type -> yinqiao.node.v1.ListEntriesReply
+	10, // 41: yinqiao.node.v1.Operator.CreateRequest:output_type -> yinqiao.node.v1.CreateRequestReply
+	12, // 42: yinqiao.node.v1.Operator.SubmitRequest:output_type -> yinqiao.node.v1.SubmitRequestReply
+	14, // 43: yinqiao.node.v1.Operator.ListRequests:output_type -> yinqiao.node.v1.ListRequestsReply
+	17, // 44: yinqiao.node.v1.Operator.DecideRequest:output_type -> yinqiao.node.v1.DecideRequestReply
+	19, // 45: yinqiao.node.v1.Operator.ListKinds:output_type -> yinqiao.node.v1.ListKindsReply
+	23, // 46: yinqiao.node.v1.Operator.SubmitJob:output_type -> yinqiao.node.v1.SubmitJobReply
+	25, // 47: yinqiao.node.v1.Operator.ResumeJob:output_type -> yinqiao.node.v1.ResumeJobReply
+	27, // 48: yinqiao.node.v1.Operator.WatchJob:output_type -> yinqiao.node.v1.JobView
+	31, // 49: yinqiao.node.v1.Operator.ListJobs:output_type -> yinqiao.node.v1.ListJobsReply
+	33, // 50: yinqiao.node.v1.Operator.CancelJob:output_type -> yinqiao.node.v1.CancelJobReply
+	35, // 51: yinqiao.node.v1.Operator.GetResult:output_type -> yinqiao.node.v1.GetResultReply
+	37, // 52: yinqiao.node.v1.Operator.ListAudit:output_type -> yinqiao.node.v1.ListAuditReply
+	37, // [37:53] is the sub-list for method output_type
+	21, // [21:37] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -2400,7 +2588,7 @@ func file_yinqiao_node_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_node_v1_node_proto_rawDesc), len(file_yinqiao_node_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -33,6 +33,7 @@ const (
 	Operator_DecideRequest_FullMethodName = "/yinqiao.node.v1.Operator/DecideRequest"
 	Operator_ListKinds_FullMethodName     = "/yinqiao.node.v1.Operator/ListKinds"
 	Operator_SubmitJob_FullMethodName     = "/yinqiao.node.v1.Operator/SubmitJob"
+	Operator_ResumeJob_FullMethodName     = "/yinqiao.node.v1.Operator/ResumeJob"
 	Operator_WatchJob_FullMethodName      = "/yinqiao.node.v1.Operator/WatchJob"
 	Operator_ListJobs_FullMethodName      = "/yinqiao.node.v1.Operator/ListJobs"
 	Operator_CancelJob_FullMethodName     = "/yinqiao.node.v1.Operator/CancelJob"
@@ -54,6 +55,7 @@ type OperatorClient interface {
 	DecideRequest(ctx context.Context, in *DecideRequestRequest, opts ...grpc.CallOption) (*DecideRequestReply, error)
 	ListKinds(ctx context.Context, in *ListKindsRequest, opts ...grpc.CallOption) (*ListKindsReply, error)
 	SubmitJob(ctx context.Context, in *SubmitJobRequest, opts ...grpc.CallOption) (*SubmitJobReply, error)
+	ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobReply, error)
 	WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobView], error)
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsReply, error)
 	CancelJob(ctx context.Context, in *CancelJobRequest, opts ...grpc.CallOption) (*CancelJobReply, error)
@@ -169,6 +171,16 @@ func (c *operatorClient) SubmitJob(ctx context.Context, in *SubmitJobRequest, op
 	return out, nil
 }
 
+func (c *operatorClient) ResumeJob(ctx context.Context, in *ResumeJobRequest, opts ...grpc.CallOption) (*ResumeJobReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeJobReply)
+	err := c.cc.Invoke(ctx, Operator_ResumeJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operatorClient) WatchJob(ctx context.Context, in *WatchJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobView], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Operator_ServiceDesc.Streams[0], Operator_WatchJob_FullMethodName, cOpts...)
@@ -251,6 +263,7 @@ type OperatorServer interface {
 	DecideRequest(context.Context, *DecideRequestRequest) (*DecideRequestReply, error)
 	ListKinds(context.Context, *ListKindsRequest) (*ListKindsReply, error)
 	SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobReply, error)
+	ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobReply, error)
 	WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[JobView]) error
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsReply, error)
 	CancelJob(context.Context, *CancelJobRequest) (*CancelJobReply, error)
@@ -295,6 +308,9 @@ func (UnimplementedOperatorServer) ListKinds(context.Context, *ListKindsRequest)
 }
 func (UnimplementedOperatorServer) SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SubmitJob not implemented")
+}
+func (UnimplementedOperatorServer) ResumeJob(context.Context, *ResumeJobRequest) (*ResumeJobReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeJob not implemented")
 }
 func (UnimplementedOperatorServer) WatchJob(*WatchJobRequest, grpc.ServerStreamingServer[JobView]) error {
 	return status.Error(codes.Unimplemented, "method WatchJob not implemented")
@@ -512,6 +528,24 @@ func _Operator_SubmitJob_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Operator_ResumeJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServer).ResumeJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operator_ResumeJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServer).ResumeJob(ctx, req.(*ResumeJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Operator_WatchJob_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchJobRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -634,6 +668,10 @@ var Operator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SubmitJob",
 			Handler:    _Operator_SubmitJob_Handler,
+		},
+		{
+			MethodName: "ResumeJob",
+			Handler:    _Operator_ResumeJob_Handler,
 		},
 		{
 			MethodName: "ListJobs",

@@ -46,8 +46,12 @@ type Contract struct {
 	TimeoutSeconds int64                  `protobuf:"varint,15,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"` // of the run
 	Suite          string                 `protobuf:"bytes,16,opt,name=suite,proto3" json:"suite,omitempty"`
 	Software       string                 `protobuf:"bytes,17,opt,name=software,proto3" json:"software,omitempty"` // initiator's version
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// A run is one or more attempts at the same computation. A later attempt names
+	// the run by the job of the first one; both fields are blank in the first.
+	Run           string `protobuf:"bytes,18,opt,name=run,proto3" json:"run,omitempty"`
+	Attempt       int64  `protobuf:"varint,19,opt,name=attempt,proto3" json:"attempt,omitempty"` // from 2
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Contract) Reset() {
@@ -197,6 +201,20 @@ func (x *Contract) GetSoftware() string {
 		return x.Software
 	}
 	return ""
+}
+
+func (x *Contract) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Contract) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 type Participant struct {
@@ -542,6 +560,7 @@ type Refusal struct {
 	Party         string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`
 	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
 	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Attempt       int64                  `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"` // of rule "attempt": the last one that has begun at this party
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -595,6 +614,13 @@ func (x *Refusal) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *Refusal) GetAttempt() int64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 type StartRequest struct {
@@ -872,11 +898,14 @@ func (*Frame_Heartbeat) isFrame_Kind() {}
 func (*Frame_Close) isFrame_Kind() {}
 
 type FinishRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	Record        *v11.PartyRecord       `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
-	Counts        map[string]int64       `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Finished      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished,proto3" json:"finished,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Session  string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Record   *v11.PartyRecord       `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	Counts   map[string]int64       `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Finished *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished,proto3" json:"finished,omitempty"`
+	// The output is still being written: the line follows, and the initiator
+	// waits for it. The reply comes at once and is empty.
+	Pending       bool `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,6 +966,13 @@ func (x *FinishRequest) GetFinished() *timestamppb.Timestamp {
 		return x.Finished
 	}
 	return nil
+}
+
+func (x *FinishRequest) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
 }
 
 type FinishReply struct {
@@ -1179,7 +1215,7 @@ var File_yinqiao_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1ayinqiao/peer/v1/peer.proto\x12\x0fyinqiao.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cyinqiao/audit/v1/audit.proto\x1a\x1ayinqiao/sign/v1/sign.proto\"\xaf\x04\n" +
+	"\x1ayinqiao/peer/v1/peer.proto\x12\x0fyinqiao.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cyinqiao/audit/v1/audit.proto\x1a\x1ayinqiao/sign/v1/sign.proto\"\xdb\x04\n" +
 	"\bContract\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x19\n" +
@@ -1200,7 +1236,9 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\aexpires\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12'\n" +
 	"\x0ftimeout_seconds\x18\x0f \x01(\x03R\x0etimeoutSeconds\x12\x14\n" +
 	"\x05suite\x18\x10 \x01(\tR\x05suite\x12\x1a\n" +
-	"\bsoftware\x18\x11 \x01(\tR\bsoftware\"g\n" +
+	"\bsoftware\x18\x11 \x01(\tR\bsoftware\x12\x10\n" +
+	"\x03run\x18\x12 \x01(\tR\x03run\x12\x18\n" +
+	"\aattempt\x18\x13 \x01(\x03R\aattempt\"g\n" +
 	"\vParticipant\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12.\n" +
@@ -1222,11 +1260,12 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\bcontract\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedR\bcontract\"|\n" +
 	"\fProposeReply\x128\n" +
 	"\tsignature\x18\x01 \x01(\v2\x1a.yinqiao.sign.v1.SignatureR\tsignature\x122\n" +
-	"\arefusal\x18\x02 \x01(\v2\x18.yinqiao.peer.v1.RefusalR\arefusal\"G\n" +
+	"\arefusal\x18\x02 \x01(\v2\x18.yinqiao.peer.v1.RefusalR\arefusal\"a\n" +
 	"\aRefusal\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"C\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x03R\aattempt\"C\n" +
 	"\fStartRequest\x123\n" +
 	"\bcontract\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedR\bcontract\"@\n" +
 	"\n" +
@@ -1241,12 +1280,13 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\bH\x00R\theartbeat\x12\x16\n" +
 	"\x05close\x18\x03 \x01(\bH\x00R\x05closeB\x06\n" +
-	"\x04kind\"\x97\x02\n" +
+	"\x04kind\"\xb1\x02\n" +
 	"\rFinishRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x125\n" +
 	"\x06record\x18\x02 \x01(\v2\x1d.yinqiao.audit.v1.PartyRecordR\x06record\x12B\n" +
 	"\x06counts\x18\x03 \x03(\v2*.yinqiao.peer.v1.FinishRequest.CountsEntryR\x06counts\x126\n" +
-	"\bfinished\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x1a9\n" +
+	"\bfinished\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x12\x18\n" +
+	"\apending\x18\x05 \x01(\bR\apending\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"'\n" +
