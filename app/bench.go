@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,6 +51,9 @@ func checkNet(names ...string) error {
 	return nil
 }
 
+// quietFor is how long a run shows nothing of its progress: most end sooner.
+const quietFor = 2 * time.Second
+
 func (c *cli) benchRunCommand() *cobra.Command {
 	bc := benchmarks.Case{N: 1 << 16}
 	var keep string
@@ -80,7 +84,15 @@ written is compared row by row after it stops.`,
 				}
 				bc.Dir = keep
 			}
+			show := ui.NewProgress(c.err, c.json)
+			begin := time.Now()
+			bc.Progress = func(stage string, done, total int64) {
+				if time.Since(begin) > quietFor {
+					show.Update(stage, done, total)
+				}
+			}
 			r, err := benchmarks.Run(cmd.Context(), def, bc)
+			show.Close()
 			if err != nil {
 				return err
 			}

@@ -201,6 +201,7 @@ type jobObject struct {
 	Job      string           `json:"job"`
 	Session  string           `json:"session"`
 	Kind     string           `json:"kind"`
+	Choice   string           `json:"choice,omitempty"`
 	State    string           `json:"state"`
 	Class    string           `json:"class,omitempty"`
 	Reason   string           `json:"reason,omitempty"`
@@ -233,7 +234,7 @@ type jobReceipt struct {
 
 func objectOf(v *nodev1.JobView) jobObject {
 	o := jobObject{
-		Job: v.GetJob(), Session: v.GetSession(), Kind: v.GetKind(), State: v.GetState(), Class: v.GetClass(), Reason: v.GetReason(),
+		Job: v.GetJob(), Session: v.GetSession(), Kind: v.GetKind(), Choice: v.GetChoice(), State: v.GetState(), Class: v.GetClass(), Reason: v.GetReason(),
 		Role: v.GetRole(), Grant: outcomeGrant{ID: v.GetGrantId(), UsesLeft: v.GetUsesLeft()}, Created: v.GetCreated().AsTime(),
 		Seconds: v.GetSeconds(), Units: v.GetUnits(), Counts: v.GetCounts(),
 		Run: v.GetRun(), Attempt: v.GetAttempt(), Resumable: v.GetResumable(),
@@ -282,6 +283,9 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 			return err
 		}
 	} else {
+		if why := last.GetChoice(); why != "" {
+			fmt.Fprintf(c.out, "ran as %s (%s)\n", last.GetKind(), why)
+		}
 		fmt.Fprintf(c.out, "%s %s after %.1f s\n", last.GetJob(), last.GetState(), last.GetSeconds())
 		if r := last.GetReceipt(); r != nil {
 			fmt.Fprintf(c.out, "receipt %s at index %d of the log\n", hex.EncodeToString(r.GetDigest()), r.GetIndex())

@@ -54,6 +54,7 @@ type LimitConfig struct {
 	PlatformGrace  time.Duration `yaml:"platform_grace"`  // how long a run outlives contact with the platform; 60s
 	PeerIdle       time.Duration `yaml:"peer_idle"`       // silence, or absence at the start, after which a peer counts as gone; 20s
 	SessionBytes   int64         `yaml:"session_bytes"`   // most a peer may send in one session; 64 GiB
+	LinkMbit       int64         `yaml:"link_mbit"`       // what the link to peers carries, Mbit/s, where a protocol is chosen for a job; 1000
 	MinFreeBytes   uint64        `yaml:"min_free_bytes"`  // free disk below which work is refused; 256 MiB
 	// ScratchBytes bounds the files of all runs and the caches together; 0 leaves
 	// it to the free space beyond MinFreeBytes.
@@ -81,6 +82,7 @@ func (c *Config) Validate() error {
 	setDefault(&l.PeerIdle, 20*time.Second)
 	setDefault(&l.SessionBytes, 64<<30)
 	setDefault(&l.MinFreeBytes, 256<<20)
+	setDefault(&l.LinkMbit, 1000)
 	setDefault(&l.ScratchRetention, 72*time.Hour)
 	setDefault(&l.Attempts, 5)
 
@@ -117,6 +119,9 @@ func (c *Config) Validate() error {
 	}
 	if l.ConcurrentJobs < 1 {
 		bad("limits.concurrent_jobs", "want at least 1")
+	}
+	if l.LinkMbit < 1 {
+		bad("limits.link_mbit", "want at least 1")
 	}
 	for _, d := range []struct {
 		key string

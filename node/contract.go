@@ -33,6 +33,7 @@ type contract struct {
 	*peerv1.Contract
 	payload []byte
 	digest  []byte
+	choice  string // at the initiator: why the kind was chosen, where it was
 }
 
 func (c *contract) parties() []session.PartyID {

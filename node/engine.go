@@ -114,7 +114,7 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 		a.rec = record{
 			Job: c.GetJob(), Session: c.GetSession(), Kind: c.GetKind(), GrantID: c.GetGrantId(),
 			GrantDigest: c.GetGrantDigest(), ContractDigest: c.digest,
-			Initiator: c.GetInitiator(), Role: c.participant(n.cfg.Party).GetRole(), Person: person,
+			Initiator: c.GetInitiator(), Role: c.participant(n.cfg.Party).GetRole(), Person: person, Choice: c.choice,
 			State: Proposed, Counter: runCounter(admitted.grant), Holder: holderOf(c), Held: admitted.held, UsesLeft: admitted.usesLeft, RunsUsed: true, Created: n.now(),
 			Run: c.runOf(), Attempt: c.attempt(),
 		}
@@ -202,12 +202,24 @@ func (n *Node) Submit(ctx context.Context, person string, req *nodev1.SubmitJobR
 		n.note(r, "", "", req.GetGrantId())
 		return "", r
 	}
-	c, err := n.draft(g, req)
+	choice := ""
+	switch req.GetProtocol() {
+	case "":
+	case ProtocolAuto:
+		req, choice, err = n.choose(ctx, g, req)
+	default:
+		err = n.refuse("protocol", "protocol is %q: leave it out, or write %s", clip(req.GetProtocol(), 32), ProtocolAuto)
+	}
+	var c *contract
+	if err == nil {
+		c, err = n.draft(g, req)
+	}
 	if err != nil {
 		r := n.asRefusal(err)
 		n.note(r, "", "", g.ID())
 		return "", r
 	}
+	c.choice = choice
 	return n.launch(ctx, c, person)
 }
 

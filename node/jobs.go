@@ -40,6 +40,7 @@ type record struct {
 	GrantDigest, ContractDigest []byte
 	Initiator, Role             string
 	Person                      string
+	Choice                      string // why this kind was chosen, where the submission left that open
 	Parties, Roles              []string
 	Rows                        []int64
 	State                       State
@@ -155,7 +156,7 @@ func (r *record) view() *nodev1.JobView {
 	v := &nodev1.JobView{
 		Job: r.Job, Session: r.Session, Kind: r.Kind, State: string(r.State), Class: r.Class, Reason: r.Reason,
 		GrantId: r.GrantID, UsesLeft: r.UsesLeft, Role: r.Role, Units: r.Units, Counts: r.Counts,
-		Created: timestamppb.New(r.Created), Resumable: r.Resumable,
+		Created: timestamppb.New(r.Created), Resumable: r.Resumable, Choice: r.Choice,
 	}
 	v.Run, v.Attempt = r.resumed()
 	for i, p := range r.Parties {

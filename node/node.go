@@ -97,12 +97,13 @@ type Node struct {
 	now      func() time.Time
 	waits    waits
 
-	peers  *peer.Peers
-	roster atomic.Pointer[catalog.Roster]
-	keysMu sync.Mutex // guards the file of known keys
-	runMu  sync.Mutex // guards the states of runs in the store
-	events eventGate
-	asked  atomic.Int64 // when an unknown party last made the node ask for the roster
+	peers   *peer.Peers
+	roster  atomic.Pointer[catalog.Roster]
+	keysMu  sync.Mutex // guards the file of known keys
+	runMu   sync.Mutex // guards the states of runs in the store
+	events  eventGate
+	counted counted
+	asked   atomic.Int64 // when an unknown party last made the node ask for the roster
 
 	mu      sync.Mutex
 	active  map[string]*active // by session

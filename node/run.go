@@ -263,20 +263,29 @@ func (o *onceStore) Once(ctx context.Context, key string) error {
 
 // openInput opens the dataset behind an entry, reduced to the granted items.
 func (n *Node) openInput(ctx context.Context, entry string, items []string) (table.Source, error) {
+	d, err := n.datasetOf(entry)
+	if err != nil {
+		return nil, err
+	}
+	src, err := dataset.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return table.Select(src, items)
+}
+
+// datasetOf finds the dataset behind an entry.
+func (n *Node) datasetOf(entry string) (dataset.Dataset, error) {
 	name, err := n.store.Get("entry/" + entry)
 	if err != nil {
-		return nil, fmt.Errorf("no dataset of this node stands behind entry %s: register it with `yinqiao catalog register ENTRY.yaml`", clip(entry, 64))
+		return dataset.Dataset{}, fmt.Errorf("no dataset of this node stands behind entry %s: register it with `yinqiao catalog register ENTRY.yaml`", clip(entry, 64))
 	}
 	for _, d := range n.cfg.Datasets {
 		if d.Name == string(name) {
-			src, err := dataset.Open(ctx, d)
-			if err != nil {
-				return nil, err
-			}
-			return table.Select(src, items)
+			return d, nil
 		}
 	}
-	return nil, fmt.Errorf("dataset %s behind entry %s is not in node.yaml", name, clip(entry, 64))
+	return dataset.Dataset{}, fmt.Errorf("dataset %s behind entry %s is not in node.yaml", name, clip(entry, 64))
 }
 
 // runError gives a stable class to what a protocol or the transport returned.

@@ -183,7 +183,8 @@ func (r *Request) Message(now time.Time, entries Entries) (*catalogv1.Request, e
 
 // Job is what is submitted under a grant.
 type Job struct {
-	Kind       string          `yaml:"kind"` // blank: the grant's only one
+	Kind       string          `yaml:"kind"`     // blank: the grant's only one
+	Protocol   string          `yaml:"protocol"` // auto: the best of the granted kinds that give what kind does
 	Params     strictyaml.JSON `yaml:"params"`
 	Purpose    string          `yaml:"purpose"`
 	Scene      string          `yaml:"scene"`
@@ -203,7 +204,7 @@ type Input struct {
 // Message returns the submission under a grant.
 func (j *Job) Message(grant string) *nodev1.SubmitJobRequest {
 	m := &nodev1.SubmitJobRequest{
-		GrantId: grant, Kind: j.Kind, Params: j.Params, Purpose: j.Purpose, Scene: j.Scene, Recipients: j.Recipients,
+		GrantId: grant, Kind: j.Kind, Protocol: j.Protocol, Params: j.Params, Purpose: j.Purpose, Scene: j.Scene, Recipients: j.Recipients,
 		TimeoutSeconds: int64(j.Timeout / time.Second),
 	}
 	for _, in := range j.Inputs {

@@ -89,6 +89,10 @@ func (s *Scalar) Mul(dst, src []Point) {
 	clear(k[:])
 }
 
+// Vectorized says whether this processor multiplies eight points at a time,
+// which takes about a quarter of the time.
+func Vectorized() bool { return hasIFMA }
+
 func mulGeneric(dst, src []Point, k *[Size]byte) {
 	for i := range src {
 		x := src[i] // Shared reads its arguments after it began to write

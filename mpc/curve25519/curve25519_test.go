@@ -332,7 +332,7 @@ func curvePoints(t testing.TB, n int) []Point {
 }
 
 func TestCheckAcceptsHonestPoints(t *testing.T) {
-	for _, n := range []int{0, 1, 3, 4, 5, 300} {
+	for _, n := range []int{0, 1, 3, 4, 5, 300, CheckBlock/4 - 1, CheckBlock / 4, CheckBlock/4 + 1, CheckBlock/4 + 37} {
 		if err := Check(curvePoints(t, n), rand.Reader); err != nil {
 			t.Errorf("%d points: %v", n, err)
 		}
@@ -375,8 +375,61 @@ func TestCheckRefuses(t *testing.T) {
 	if err := Check(ps, rand.Reader); !errors.Is(err, ErrPoint) {
 		t.Errorf("two points of the twist: %v", err)
 	}
-	if err := Check(ps[:1], bytes.NewReader(nil)); err == nil || errors.Is(err, ErrPoint) {
-		t.Errorf("without randomness: %v", err)
+	many := curvePoints(t, CheckBlock/4+21)
+	for _, ps := range [][]Point{ps[:1], many} {
+		if err := Check(ps, bytes.NewReader(nil)); err == nil || errors.Is(err, ErrPoint) {
+			t.Errorf("%d points without randomness: %v", len(ps), err)
+		}
+	}
+	// As many as are checked together: anywhere, and two that share what they can.
+	for _, at := range [][]int{{0}, {7}, {8}, {31}, {32}, {999}, {len(many) - 22}, {len(many) - 1}, {5, 13}, {40, 41}, {64, 96}} {
+		ps := slices.Clone(many)
+		for _, i := range at {
+			ps[i] = twist
+		}
+		if err := Check(ps, rand.Reader); !errors.Is(err, ErrPoint) {
+			t.Errorf("points of the twist at %v of %d: %v", at, len(ps), err)
+		}
+	}
+}
+
+// A point off the curve passes one round of two, in vector code and without.
+func TestCheckDrawsEverySubset(t *testing.T) {
+	twist := Point{2}
+	for big.Jacobi(oracleG(toBig(twist[:])), prime) != -1 {
+		twist[0]++
+	}
+	many := curvePoints(t, CheckBlock/4)
+	many[17] = twist
+	// The bits of its group, in all rounds: with none drawn, it passes.
+	if err := Check(many, bytes.NewReader(make([]byte, 1<<20))); err != nil {
+		t.Errorf("a test of no points: %v", err)
+	}
+	for round := range checkRounds {
+		bits := make([]byte, 1<<20)
+		for group := range 20_000 {
+			bits[20*group+round/2] = 15 << (4 * (round & 1))
+		}
+		if err := Check(many, bytes.NewReader(bits)); !errors.Is(err, ErrPoint) {
+			t.Errorf("all points in round %d: %v", round, err)
+		}
+	}
+}
+
+// Around 2^255-19, with every word that can tell.
+func TestEncodings(t *testing.T) {
+	for d := int64(-40); d <= 40; d++ {
+		p := fromBig(new(big.Int).Add(prime, big.NewInt(d)))
+		for _, flip := range []int{-1, 3, 11, 20, 28} {
+			q := Point(p)
+			if flip >= 0 {
+				q[flip] ^= 1
+			}
+			want := toBig(q[:]).Cmp(prime) < 0 && !slices.Contains(lowOrder[:], q)
+			if err := checkEncoding(&q); (err == nil) != want {
+				t.Errorf("p%+d, byte %d flipped: %v", d, flip, err)
+			}
+		}
 	}
 }
 
@@ -463,11 +516,15 @@ func BenchmarkMul(b *testing.B) {
 }
 
 func BenchmarkCheck(b *testing.B) {
-	ps := curvePoints(b, benchPoints)
-	for b.Loop() {
-		if err := Check(ps, rand.Reader); err != nil {
-			b.Fatal(err)
-		}
+	for _, n := range []int{benchPoints, CheckBlock} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ps := curvePoints(b, n)
+			for b.Loop() {
+				if err := Check(ps, rand.Reader); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/point")
+		})
 	}
-	perPoint(b)
 }

@@ -4,6 +4,7 @@ package curve25519
 
 import (
 	"encoding/binary"
+	"io"
 
 	fp "github.com/cloudflare/circl/math/fp25519"
 	"golang.org/x/sys/cpu"
@@ -182,19 +183,93 @@ func legendreLanes(zs []fp.Elt) int {
 	}
 	done := 0
 	for ; len(zs)-done >= lanes; done += lanes {
-		var x, a, x6, x11 fe8
+		var x fe8
 		for e := range lanes {
 			x.set(e, &zs[done+e])
 		}
-		power250(&a, &x11, &x)
-		squares8(&a, &a, 4)
-		squares8(&x6, &x, 1)
-		mul8(&x6, &x6, &x)
-		squares8(&x6, &x6, 1)
-		mul8(&a, &a, &x6) // 2^254 - 16 + 6
+		legendre8(&x)
 		for e := range lanes {
-			a.get(&zs[done+e], e)
+			x.get(&zs[done+e], e)
 		}
 	}
 	return done
+}
+
+// legendre8 sets x to x^((p-1)/2) = x^(2^254 - 10).
+func legendre8(x *fe8) {
+	var a, x6, x11 fe8
+	power250(&a, &x11, x)
+	squares8(&a, &a, 4)
+	squares8(&x6, x, 1)
+	mul8(&x6, &x6, x)
+	squares8(&x6, &x6, 1)
+	mul8(x, &a, &x6) // 2^254 - 16 + 6
+}
+
+// checkLanes is checkGeneric with a test of its own in each lane, for every
+// eighth point: 320 symbols instead of 40 at the end, and before that an eighth
+// of the products. All lanes take the same subsets.
+func checkLanes(points []Point, rand io.Reader) (bool, error) {
+	var one fe8
+	for e := range lanes {
+		one[0][e] = 1
+	}
+	var products [checkRounds]fe8
+	for r := range products {
+		products[r] = one
+	}
+	var subset [1 << checkGroup]fe8
+	var bits [checkRounds * checkGroup / 8]byte
+	for len(points) > 0 {
+		if _, err := io.ReadFull(rand, bits[:]); err != nil {
+			return false, err
+		}
+		for i := range checkGroup {
+			n := min(lanes, len(points))
+			g := &subset[1<<i]
+			g.curveG(points[:n])
+			points = points[n:]
+			for e := n; e < lanes; e++ { // nothing: a square
+				for k := range g {
+					g[k][e] = one[k][e]
+				}
+			}
+			for m := 1; m < 1<<i; m++ {
+				mul8(&subset[1<<i|m], &subset[m], g)
+			}
+		}
+		for r := range products {
+			if m := bits[r/2] >> (4 * (r & 1)) & 15; m != 0 {
+				mul8(&products[r], &products[r], &subset[m])
+			}
+		}
+	}
+	for r := range products {
+		legendre8(&products[r])
+		for e := range lanes {
+			var v fp.Elt
+			if products[r].get(&v, e); v != (fp.Elt{1}) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// curveG sets the lanes of z to x³ + Jx² + x of up to eight points.
+func (z *fe8) curveG(points []Point) {
+	var x, t fe8
+	for e := range points {
+		x.set(e, (*fp.Elt)(&points[e]))
+	}
+	// Sums stay below the 52 bits that a product reads.
+	t = x
+	for e := range lanes {
+		t[0][e] += 486662
+	}
+	mul8(&t, &t, &x)
+	for e := range lanes {
+		t[0][e]++
+	}
+	mul8(z, &t, &x)
 }

@@ -158,6 +158,11 @@ func (p *Peers) Hello(ctx context.Context, party string, req *peerv1.HelloReques
 	return call(ctx, p, party, req, peerv1.PeerClient.Hello)
 }
 
+// Weigh asks a party which of several contracts it would sign.
+func (p *Peers) Weigh(ctx context.Context, party string, req *peerv1.WeighRequest) (*peerv1.WeighReply, error) {
+	return call(ctx, p, party, req, peerv1.PeerClient.Weigh)
+}
+
 // Propose asks a party to admit and sign a contract.
 func (p *Peers) Propose(ctx context.Context, party string, req *peerv1.ProposeRequest) (*peerv1.ProposeReply, error) {
 	return call(ctx, p, party, req, peerv1.PeerClient.Propose)

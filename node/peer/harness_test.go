@@ -86,6 +86,10 @@ func (n *node) Hello(ctx context.Context, from string, _ *peerv1.HelloRequest) (
 	return &peerv1.HelloReply{Party: from}, nil
 }
 
+func (n *node) Weigh(_ context.Context, _ string, req *peerv1.WeighRequest) (*peerv1.WeighReply, error) {
+	return &peerv1.WeighReply{Weights: make([]*peerv1.Weight, len(req.GetContracts()))}, nil
+}
+
 func (n *node) Propose(_ context.Context, from string, _ *peerv1.ProposeRequest) (*peerv1.ProposeReply, error) {
 	return &peerv1.ProposeReply{Refusal: &peerv1.Refusal{Party: from, Rule: "propose"}}, nil
 }

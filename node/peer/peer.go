@@ -72,6 +72,7 @@ type Directory interface {
 // does.
 type Handler interface {
 	Hello(ctx context.Context, from string, req *peerv1.HelloRequest) (*peerv1.HelloReply, error)
+	Weigh(ctx context.Context, from string, req *peerv1.WeighRequest) (*peerv1.WeighReply, error)
 	Propose(ctx context.Context, from string, req *peerv1.ProposeRequest) (*peerv1.ProposeReply, error)
 	Start(ctx context.Context, from string, req *peerv1.StartRequest) (*peerv1.StartReply, error)
 	Abort(ctx context.Context, from string, req *peerv1.AbortRequest) (*peerv1.AbortReply, error)

@@ -189,6 +189,10 @@ func (s *service) Hello(ctx context.Context, req *peerv1.HelloRequest) (*peerv1.
 	return s.peers.cfg.Handler.Hello(ctx, from(ctx), req)
 }
 
+func (s *service) Weigh(ctx context.Context, req *peerv1.WeighRequest) (*peerv1.WeighReply, error) {
+	return s.peers.cfg.Handler.Weigh(ctx, from(ctx), req)
+}
+
 func (s *service) Propose(ctx context.Context, req *peerv1.ProposeRequest) (*peerv1.ProposeReply, error) {
 	return s.peers.cfg.Handler.Propose(ctx, from(ctx), req)
 }

@@ -20,6 +20,7 @@ import (
 	"slices"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/psi/ecdh"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/table"
@@ -93,11 +94,12 @@ func Definition() job.Definition {
 		Summary:         "count the rows that two parties have in common, and not which (Diffie-Hellman on Curve25519)",
 		Roles:           []job.RoleSpec{{Role: Sender, Min: 1, Max: 1}, {Role: Receiver, Min: 1, Max: 1}},
 		MinIntersection: job.BeforeReveal,
-		Assumptions:     []string{"ddh.curve25519", "prg.aes256", "rom.sha512", "semi-honest"},
+		Assumptions:     []string{"ddh.curve25519", "prg.aes256", "rom.sha256", "rom.sha512", "semi-honest"},
 		Reveals:         reveals,
 		Run:             runJob,
 		Clear:           inTheClear,
-		Bench:           bench,
+		Bench:           func(n int64) (job.Bench, error) { return bench(n, n) },
+		BenchSizes:      bench,
 	}
 	d.Validate = func(spec job.Spec) error {
 		p, _, err := decode(spec)
@@ -129,6 +131,10 @@ func reveals(spec job.Spec) []job.Disclosure {
 	}
 }
 
+// salt begins what is hashed to an item. It is no secret: items stay at home,
+// and what leaves is masked.
+var salt = [16]byte([]byte("psi.cardinality."))
+
 func runJob(ctx context.Context, env job.Env) (job.Result, error) {
 	p, rule, err := decode(env.Spec)
 	if err != nil {
@@ -138,24 +144,24 @@ func runJob(ctx context.Context, env job.Env) (job.Result, error) {
 		return job.Result{}, fmt.Errorf("psi/cardinality: needs one input, got %d", len(env.Inputs))
 	}
 	src := env.Inputs[0]
-	keys, err := table.Keys(ctx, src, rule)
+	items, err := align.Items(ctx, src, rule, salt)
 	if err != nil {
 		return job.Result{}, err
 	}
 	p.Items = fmt.Sprintf("%s of %d columns", rule, len(src.Schema().Keys()))
-	role := ecdh.CountSend
+	role := ecdh.CountSendDigests
 	switch r := env.Self().Role; r {
 	case Sender:
 	case Receiver:
-		role = ecdh.CountReceive
+		role = ecdh.CountReceiveDigests
 	default:
 		return job.Result{}, fmt.Errorf("psi/cardinality: no role %q", r)
 	}
-	c, err := role(ctx, env.Session, keys.All(), keys.Len(), p)
+	c, err := role(ctx, env.Session, items, p)
 	if err != nil {
 		return job.Result{}, err
 	}
-	res := job.Result{Rows: int64(keys.Len())}
+	res := job.Result{Rows: int64(len(items))}
 	switch {
 	case p.Tell:
 		res.Counts = map[string]int64{job.CountCommon: c.Common}
@@ -194,8 +200,8 @@ func inTheClear(ctx context.Context, spec job.Spec, sources map[session.PartyID]
 
 // bench is the case of psi.ecdh.v1: the same tables, and the same arithmetic
 // that cannot be left out.
-func bench(n int64) (job.Bench, error) {
-	b, err := ecdh.Definition().Bench(n)
+func bench(n, m int64) (job.Bench, error) {
+	b, err := ecdh.Definition().BenchSizes(n, m)
 	b.Spec.Kind = Name
 	return b, err
 }

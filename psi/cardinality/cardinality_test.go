@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/yinqiao/yinqiao/job"
-	"github.com/yinqiao/yinqiao/psi/ecdh"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
@@ -219,7 +219,16 @@ func TestBench(t *testing.T) {
 			t.Errorf("n %d: %s, %+v", n, b.Spec.Kind, results[1])
 		}
 	}
-	if _, err := Definition().Bench(0); !errors.Is(err, ecdh.ErrSize) {
+	if _, err := Definition().Bench(0); !errors.Is(err, align.ErrSize) {
 		t.Errorf("a benchmark of nothing: %v", err)
+	}
+	b, err := Definition().BenchSizes(5, 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, out := runJobs(t, b.Spec, [2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
+	sessiontest.NoErrors(t, out)
+	if results[0].Rows != 5 || results[1].Rows != 300 || results[1].Counts[job.CountCommon] != b.Common {
+		t.Errorf("5 and 300 rows: %+v, %d are common", results, b.Common)
 	}
 }

@@ -2,13 +2,10 @@ package ecdh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
-	"math"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -19,18 +16,19 @@ const CountName = "psi.cardinality.v1"
 // CountParams are the public parameters of a count. The zero value is the
 // default, with the count for the receiver alone.
 type CountParams struct {
-	// Params as for an alignment. The minimum of either party holds for both.
+	// Params as for an alignment. The higher minimum of the two holds for both.
+	// ReceiverOnly has no meaning here and has to be false.
 	Params
 	// Tell lets the sender know the count too.
 	Tell bool
 }
 
-func (p CountParams) field() session.Field {
+func (p CountParams) fields(sender, receiver session.PartyID) []session.Field {
 	to := "receiver"
 	if p.Tell {
 		to = "both"
 	}
-	return session.Field{Name: "count_to", Value: to}
+	return append(p.Params.fields(sender, receiver), session.Field{Name: "count_to", Value: to})
 }
 
 // Count is what one party learns.
@@ -42,9 +40,19 @@ type Count struct {
 }
 
 // CountSend runs the sender's role on n items, which must be distinct; each is
-// valid until the next is asked for. It holds about 50 bytes a row.
+// valid until the next is asked for. It holds about 60 bytes a row.
 func CountSend(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p CountParams) (Count, error) {
-	r, err := beginCount(ctx, s, true, items, n, p)
+	return countSend(ctx, s, sequence{items, n}, p)
+}
+
+// CountSendDigests is CountSend on items of 16 bytes each, which should look
+// random, as digests do. It holds about 30 bytes a row beside them.
+func CountSendDigests(ctx context.Context, s *session.Session, items [][16]byte, p CountParams) (Count, error) {
+	return countSend(ctx, s, digests(items), p)
+}
+
+func countSend(ctx context.Context, s *session.Session, items source, p CountParams) (Count, error) {
+	r, err := beginCount(ctx, s, true, items, p)
 	if err != nil {
 		return Count{}, err
 	}
@@ -56,7 +64,7 @@ func CountSend(ctx context.Context, s *session.Session, items iter.Seq[[]byte], 
 	if err != nil {
 		return Count{}, err
 	}
-	if _, err := r.indexTags(&tags); err != nil {
+	if err := r.refuseRepeated(ctx, tags); err != nil {
 		return Count{}, err
 	}
 
@@ -67,7 +75,7 @@ func CountSend(ctx context.Context, s *session.Session, items iter.Seq[[]byte], 
 	}
 	perm := permutation(seed, r.peerRows)
 	clear(seed[:])
-	if err := r.sendTags(ctx, &tags, perm); err != nil {
+	if err := r.sendTags(ctx, tags, perm); err != nil {
 		return Count{}, err
 	}
 	if err := r.sendCheck(ctx); err != nil {
@@ -82,7 +90,7 @@ func CountSend(ctx context.Context, s *session.Session, items iter.Seq[[]byte], 
 		return Count{}, err
 	}
 	if count < r.params.MinIntersection {
-		return Count{}, fmt.Errorf("%w: %s tells a count that is below the minimum", ErrDisagree, r.link.peer)
+		return Count{}, fmt.Errorf("%w: %s tells a count that is below the minimum", ErrDisagree, r.link.Peer())
 	}
 	if err := r.recvDone(ctx, count); err != nil {
 		return Count{}, err
@@ -94,42 +102,41 @@ func CountSend(ctx context.Context, s *session.Session, items iter.Seq[[]byte], 
 }
 
 // CountReceive runs the receiver's role on n items, which must be distinct;
-// each is valid until the next is asked for. It holds about 50 bytes a row.
+// each is valid until the next is asked for. It holds about 60 bytes a row.
 func CountReceive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p CountParams) (Count, error) {
-	r, err := beginCount(ctx, s, false, items, n, p)
+	return countReceive(ctx, s, sequence{items, n}, p)
+}
+
+// CountReceiveDigests is CountReceive on items of 16 bytes each, which should
+// look random, as digests do. It holds about 60 bytes a row beside them.
+func CountReceiveDigests(ctx context.Context, s *session.Session, items [][16]byte, p CountParams) (Count, error) {
+	return countReceive(ctx, s, digests(items), p)
+}
+
+func countReceive(ctx context.Context, s *session.Session, items source, p CountParams) (Count, error) {
+	r, err := beginCount(ctx, s, false, items, p)
 	if err != nil {
 		return Count{}, err
 	}
 	defer r.scalar.Wipe()
 
 	// Both streams of points at once. The sender's become tags.
-	tags, err := r.exchangePoints(ctx)
-	if err != nil {
-		return Count{}, err
-	}
-	index, err := r.indexTags(&tags)
+	theirs, err := r.exchangePoints(ctx)
 	if err != nil {
 		return Count{}, err
 	}
 
 	// The own rows come back as tags in the sender's secret order: how many are
 	// among the sender's is all that can be told.
-	found := make([]bool, r.peerRows)
-	count, err := r.recvTags(ctx, func(_ int, tag []byte) (bool, error) {
-		j, ok := index.find(tag)
-		switch {
-		case !ok:
-			return false, nil
-		case found[j]:
-			return false, fmt.Errorf("%w: the sender has returned one item twice", ErrDisagree)
-		}
-		found[j] = true
-		return true, nil
-	})
+	own, err := r.recvTags(ctx)
 	if err != nil {
 		return Count{}, err
 	}
 	if err := r.recvCheck(ctx); err != nil {
+		return Count{}, err
+	}
+	_, count, err := r.match(ctx, theirs, own)
+	if err != nil {
 		return Count{}, err
 	}
 
@@ -155,46 +162,20 @@ func CountReceive(ctx context.Context, s *session.Session, items iter.Seq[[]byte
 	return Count{Common: count, Known: true}, nil
 }
 
-// beginCount is begin for a count: the higher minimum of the two parties holds
-// from here on, and where a set is smaller than that, both end before anything
-// is masked. A set of one row would otherwise learn of that row from the count.
-func beginCount(ctx context.Context, s *session.Session, sender bool, items iter.Seq[[]byte], n int, p CountParams) (*run, error) {
-	r, err := beginAs(ctx, s, CountName, sender, items, n, p.Params, p.field())
+// beginCount begins a run of a count.
+func beginCount(ctx context.Context, s *session.Session, sender bool, items source, p CountParams) (*run, error) {
+	if p.ReceiverOnly {
+		return nil, errors.New("psi/ecdh: ReceiverOnly is of alignments; Tell says who is told a count")
+	}
+	r, err := beginAs(ctx, s, CountName, sender, items, p.Params, p.fields)
+	if err == nil {
+		err = r.agreeOnMinimum(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := r.exchangeMinimum(ctx); err != nil {
-		r.scalar.Wipe()
-		return nil, err
-	}
-	if smaller := int64(min(r.rows, r.peerRows)); smaller < r.params.MinIntersection {
-		r.scalar.Wipe()
-		return nil, fmt.Errorf("psi/ecdh: %w (minimum %d, a set has %d rows)", job.ErrMinIntersection, r.params.MinIntersection, smaller)
-	}
 	return r, nil
 }
-
-// exchangeMinimum raises the own minimum to the peer's.
-func (r *run) exchangeMinimum(ctx context.Context) error {
-	own := r.params.MinIntersection
-	var theirs int64
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.link.send(gctx, kindMinimum, appendNumber(nil, own)) })
-	g.Go(func() error {
-		body, err := r.link.recv(gctx, kindMinimum)
-		if err != nil {
-			return err
-		}
-		theirs, err = parseNumber(body, math.MaxInt64)
-		return err
-	})
-	err := g.Wait()
-	r.params.MinIntersection = max(own, theirs)
-	return err
-}
-
-// untold stands in done for a count that the sender is not told.
-const untold = 0
 
 // recvUntold waits for the receiver to have counted.
 func (r *run) recvUntold(ctx context.Context) error {
@@ -202,6 +183,6 @@ func (r *run) recvUntold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = parseNumber(body, untold)
+	_, err = messages.ParseNumber(body, untold)
 	return err
 }

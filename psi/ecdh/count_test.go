@@ -328,14 +328,14 @@ func TestCountLyingReceiver(t *testing.T) {
 	xs := number(0, 20)
 	says := func(n int64) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
-			r, err := beginCount(ctx, s, false, items(xs), len(xs), CountParams{Tell: true})
+			r, err := beginCount(ctx, s, false, sequence{items(xs), len(xs)}, CountParams{Tell: true})
 			if err != nil {
 				return err
 			}
 			if _, err := r.exchangePoints(ctx); err != nil {
 				return err
 			}
-			if _, err := r.recvTags(ctx, func(int, []byte) (bool, error) { return false, nil }); err != nil {
+			if _, err := r.recvTags(ctx); err != nil {
 				return err
 			}
 			if err := r.recvCheck(ctx); err != nil {

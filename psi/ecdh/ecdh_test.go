@@ -141,7 +141,7 @@ func TestSeveralMessagesOfPoints(t *testing.T) {
 
 func TestParamsThatChangeTheTags(t *testing.T) {
 	xs, ys := number(0, 40), number(20, 60)
-	for _, p := range []Params{{TagBytes: 10}, {FalseMatchBits: 64}, {FalseMatchBits: 30, TagBytes: 6}} {
+	for _, p := range []Params{{TagBytes: 10}, {TagBytes: 11}, {TagBytes: 12}, {FalseMatchBits: 64}, {FalseMatchBits: 30, TagBytes: 6}} {
 		checkIdeal(t, xs, ys, align(t, sessiontest.Net{}, xs, ys, p))
 	}
 }
@@ -245,7 +245,7 @@ func matchedPlaces(t *testing.T, view *sessiontest.View, rand io.Reader, nx, ny 
 	t.Helper()
 	var points, tags []byte
 	for _, m := range view.Received()[1:] {
-		_, body, err := parseFrame(m, uint64(m[1]))
+		_, body, err := messages.ParseFrame(m, uint64(m[1]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -440,18 +440,26 @@ func TestTagBytes(t *testing.T) {
 		{Params{}, 1, 1, 5},
 		{Params{}, 1 << 16, 1 << 16, 9},
 		{Params{}, 1 << 20, 1 << 20, 10},
-		{Params{}, 1<<20 + 1, 1 << 20, 0},
-		{Params{}, 1 << 28, 1 << 12, 10},
-		{Params{}, 1 << 28, 1, 10}, // 2^55 pairs within the larger side
+		{Params{}, 1<<20 + 1, 1 << 20, 11},
+		{Params{}, 1 << 24, 1 << 24, 11},
+		{Params{}, 1<<24 + 1, 1 << 24, 12},
+		{Params{}, MaxRows, MaxRows, 12},
+		{Params{FalseMatchBits: 41}, MaxRows, MaxRows, 0},
+		{Params{}, 1 << 28, 1 << 12, 12}, // 2^55 pairs within the larger side
+		{Params{}, 1 << 28, 1, 12},
+		{Params{FalseMatchBits: 64}, 1 << 28, 1 << 4, 12}, // as many as there are
 		{Params{}, 1, 1 << 10, 8},
 		{Params{}, 1 << 10, 1 << 10, 8},
 		{Params{FalseMatchBits: 30}, 1 << 25, 1 << 25, 10},
-		{Params{FalseMatchBits: 30}, 1 << 26, 1 << 25, 0},
+		{Params{FalseMatchBits: 30}, 1 << 26, 1 << 25, 11},
+		{Params{FalseMatchBits: 64}, 1 << 16, 1 << 16, 12},
+		{Params{FalseMatchBits: 64}, 1<<16 + 1, 1 << 16, 0},
 		{Params{FalseMatchBits: 64}, 1 << 8, 1 << 8, 10},
 		{Params{TagBytes: 10}, 1, 1, 10},
 		{Params{TagBytes: 5}, 2, 1, 0},
 		{Params{FalseMatchBits: 30, TagBytes: 5}, 1 << 5, 1 << 5, 5},
-		{Params{FalseMatchBits: 30}, 1 << 28, 1 << 28, 0},
+		{Params{FalseMatchBits: 30}, 1 << 28, 1 << 28, 11},
+		{Params{TagBytes: 10}, 1<<20 + 1, 1 << 20, 0},
 	} {
 		got, err := c.p.tagBytes(c.n, c.m)
 		if got != c.want || (err != nil) != (c.want == 0) || (err != nil && !errors.Is(err, ErrSize)) {
@@ -461,7 +469,7 @@ func TestTagBytes(t *testing.T) {
 }
 
 func TestParamsValidate(t *testing.T) {
-	bad := Params{FalseMatchBits: 29, TagBytes: 11, MinIntersection: -1}
+	bad := Params{FalseMatchBits: 29, TagBytes: 13, MinIntersection: -1}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("accepted")

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
-	"math/bits"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/job"
@@ -13,36 +11,16 @@ import (
 	"github.com/yinqiao/yinqiao/session"
 )
 
-func FuzzFrame(f *testing.F) {
-	f.Add(appendFrame(nil, kindRows, 0, []byte{1}), uint64(0))
-	f.Add(appendFrame(nil, kindDone, 1<<40, nil), uint64(1<<40))
-	f.Add([]byte{}, uint64(0))
-	f.Fuzz(func(t *testing.T, b []byte, number uint64) {
-		k, body, err := parseFrame(b, number)
+func FuzzRows(f *testing.F) {
+	f.Add([]byte{0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := messages.ParseNumber(b, anyNumber)
 		if err != nil {
-			if !errors.Is(err, ErrMessage) {
-				t.Fatal(err)
-			}
 			return
 		}
-		if again := appendFrame(nil, k, number, body); !bytes.Equal(again, b) {
-			t.Fatalf("%x decodes and encodes to %x", b, again)
-		}
-	})
-}
-
-func FuzzNumber(f *testing.F) {
-	f.Add([]byte{0}, int64(0))
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, int64(math.MaxInt64))
-	f.Add([]byte{0x80, 0x00}, int64(1))
-	f.Fuzz(func(t *testing.T, b []byte, limit int64) {
-		limit &= math.MaxInt64
-		n, err := parseNumber(b, limit)
-		if err == nil && (n < 0 || n > limit || !bytes.Equal(appendNumber(nil, n), b)) {
-			t.Fatalf("%x is %d, limit %d", b, n, limit)
-		}
-		if rows, err := parseRows(b); err == nil && (rows < 0 || rows > MaxRows) {
-			t.Fatalf("%d rows", rows)
+		if rows, err := checkRows(n); (err == nil) != (n <= MaxRows) || int64(rows) > n || rows < 0 {
+			t.Fatalf("%d rows, %v", rows, err)
 		}
 	})
 }
@@ -71,38 +49,11 @@ func FuzzPoints(f *testing.F) {
 	})
 }
 
-func FuzzTagsAndSeed(f *testing.F) {
-	f.Add(make([]byte, 32), 4, 8)
-	f.Fuzz(func(t *testing.T, b []byte, n, size int) {
-		n, size = n&0xffff, minTagBytes+size&3
-		if err := parseTags(b, n, size); (err == nil) != (len(b) == n*size) {
-			t.Fatalf("%d bytes for %d tags of %d: %v", len(b), n, size, err)
-		}
-		if seed, err := parseSeed(b); (err == nil) != bytes.Equal(seed[:], b) && len(b) == seedSize {
+func FuzzSeed(f *testing.F) {
+	f.Add(make([]byte, 32))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if seed, err := parseSeed(b); (err == nil) != (len(b) == seedSize) || err == nil && !bytes.Equal(seed[:], b) {
 			t.Fatalf("seed of %d bytes: %v", len(b), err)
-		}
-	})
-}
-
-func FuzzMatches(f *testing.F) {
-	f.Add([]byte{0xff, 0x01}, 9)
-	f.Add([]byte{0xff, 0x02}, 9)
-	f.Add([]byte{}, 0)
-	f.Fuzz(func(t *testing.T, b []byte, n int) {
-		n &= 0xfff
-		if parseMatches(b, n) != nil {
-			return
-		}
-		ones := 0
-		for j := range n {
-			ones += int(b[j/8] >> (j % 8) & 1)
-		}
-		total := 0
-		for _, x := range b {
-			total += bits.OnesCount8(x)
-		}
-		if len(b) != (n+7)/8 || ones != total {
-			t.Fatalf("%x passes for a bitmap of %d rows", b, n)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package ecdh
 
 import (
+	"crypto/sha256"
 	"io"
 	"testing"
 
@@ -43,4 +44,14 @@ func receiverOrder(rand io.Reader, n int) []int32 {
 	var order [seedSize]byte
 	io.ReadFull(rand, order[:])
 	return permutation(order, n)
+}
+
+// digestsOf returns the items as callers with many of them have them.
+func digestsOf(xs []string) [][16]byte {
+	ds := make([][16]byte, len(xs))
+	for i, x := range xs {
+		d := sha256.Sum256([]byte(x))
+		ds[i] = [16]byte(d[:])
+	}
+	return ds
 }

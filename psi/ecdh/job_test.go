@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/yinqiao/yinqiao/job"
+	alignment "github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
@@ -23,7 +24,7 @@ import (
 func spec(change func(*job.Spec)) job.Spec {
 	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
 	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: Sender, Inputs: in}, {Party: "p1", Role: Receiver, Inputs: in},
+		{Party: "p0", Role: alignment.Sender, Inputs: in}, {Party: "p1", Role: alignment.Receiver, Inputs: in},
 	}}
 	if change != nil {
 		change(&s)
@@ -89,7 +90,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	results, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != 2 || r.Rows != 3 || r.Tables["intersection"].(*table.Table).Rows() != 2 {
+		if r.Counts[job.CountCommon] != 2 || r.Counts[alignment.CountJoined] != 2 || r.Rows != 3 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 		var names []string
@@ -102,6 +103,9 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	}
 	got := [2][]string{rowsOf(t, results[0].Tables["intersection"]), rowsOf(t, results[1].Tables["intersection"])}
 	want := map[string]string{"ab|c|2": "AB|c|8", "11010119900101123X|q|3": " １1010119900101123x |Q|7"}
+	if len(got[0]) != len(want) || len(got[1]) != len(want) {
+		t.Fatalf("%v", got)
+	}
 	for k := range got[0] {
 		if want[got[0][k]] != got[1][k] {
 			t.Errorf("row %d: %q is aligned with %q", k, got[0][k], got[1][k])
@@ -109,154 +113,62 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	}
 }
 
-// What a result holds and a view shows stands in Reveals, for every role, and
-// nothing else does.
-func TestRevealsCoversTheResult(t *testing.T) {
-	d := Definition()
-	x := people(t, [3]string{"1", "a", "b"})
-	results, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{x, x})
+// The receiver alone: the sender has no table and no count, and both have the
+// same (empty) counts, as a receipt wants them.
+func TestJobForTheReceiverAlone(t *testing.T) {
+	x, y := people(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"}), people(t, [3]string{"3", "C", "D"})
+	results, out := runJobs(t, sessiontest.Net{}, spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"output":"receiver"}`) }), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
-	for i, role := range []job.Role{Sender, Receiver} {
-		said := map[string]bool{}
-		for _, x := range d.Reveals(spec(nil)) {
-			if x.To == "" || x.To == role {
-				said[x.Field] = true
-			}
-		}
-		for _, f := range results[i].Fields() {
-			if !said[f] {
-				t.Errorf("%s holds %q, which Reveals does not list", role, f)
-			}
-			delete(said, f)
-		}
-		for f := range said {
-			if !strings.HasPrefix(f, "view.") {
-				t.Errorf("Reveals lists %q for %s, which its result does not hold", f, role)
-			}
-		}
+	if len(results[0].Tables) != 0 || len(results[0].Counts) != 0 || results[0].Rows != 2 {
+		t.Errorf("sender: %+v", results[0])
 	}
-	below := func(min int64) (fs []string) {
-		for _, x := range d.Reveals(spec(func(s *job.Spec) { s.Limits.MinIntersection = min })) {
-			fs = append(fs, string(x.To)+":"+x.Field)
-		}
-		return fs
-	}
-	if slices.Contains(below(0), "sender:view.below") || !slices.Contains(below(5), "sender:view.below") {
-		t.Errorf("view.below is revealed exactly where there is a minimum: %v, %v", below(0), below(5))
+	if got := rowsOf(t, results[1].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) || len(results[1].Counts) != 0 {
+		t.Errorf("receiver: %v, %+v", got, results[1])
 	}
 }
 
 func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
 	x := people(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
-	for min, want := range map[int64]error{2: nil, 3: job.ErrMinIntersection} {
-		s := spec(func(s *job.Spec) { s.Limits = job.Limits{MinIntersection: min, MinBeforeReveal: true} })
-		results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{x, x})
-		if err := sessiontest.Cause(out); !errors.Is(err, want) {
-			t.Errorf("minimum %d: %v", min, err)
+	for _, output := range []string{"both", "receiver"} {
+		for min, want := range map[int64]error{2: nil, 3: job.ErrMinIntersection} {
+			s := spec(func(s *job.Spec) {
+				s.Limits = job.Limits{MinIntersection: min, MinBeforeReveal: true}
+				s.Params = json.RawMessage(`{"output":"` + output + `"}`)
+			})
+			results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{x, x})
+			if err := sessiontest.Cause(out); !errors.Is(err, want) {
+				t.Errorf("%s, minimum %d: %v", output, min, err)
+			}
+			if want != nil && (results[0].Tables != nil || results[1].Tables != nil) {
+				t.Errorf("%s, minimum %d: a table was returned", output, min)
+			}
 		}
-		if want != nil && (results[0].Tables != nil || results[1].Tables != nil) {
-			t.Errorf("minimum %d: a table was returned", min)
-		}
+	}
+	if Definition().MinIntersection != job.BeforeReveal {
+		t.Error("a receiver that counts first holds to a minimum before")
 	}
 }
 
-func TestJobRefusesKeysThatCannotBeUsed(t *testing.T) {
-	good := people(t, [3]string{"1", "a", "b"})
-	for name, c := range map[string]struct {
-		bad  *table.Table
-		want error
-	}{
-		"duplicates by the rule": {people(t, [3]string{"1", "a", "b"}, [3]string{"2", " A", "B"}), table.ErrDuplicateKeys},
-		"blank":                  {people(t, [3]string{"1", "a", " "}), table.ErrBlankKeys},
-	} {
-		_, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{good, c.bad})
-		if err := sessiontest.Cause(out); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
+// The receiver sees a count that the minimum may forbid to be used.
+func TestRevealsNamesTheCount(t *testing.T) {
+	for _, x := range Definition().Reveals(spec(nil)) {
+		if x.Field == "view.count" && x.To == alignment.Receiver {
+			return
 		}
 	}
+	t.Error("view.count is not revealed to the receiver")
 }
 
-// Every rule of the table package can be asked for, is held to at both sides,
-// and refuses what does not fit it before anything is sent.
-func TestJobKeyRules(t *testing.T) {
-	one := func(xs ...string) *table.Table {
-		b := table.NewBuilder(table.Schema{{Name: "id", Type: table.Text, Key: true}})
-		for _, x := range xs {
-			b.Texts(0).Append(x)
-		}
-		tb, err := b.Table()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tb
-	}
-	ruled := func(r table.KeyRule) job.Spec {
-		return spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"key_rule":"` + string(r) + `"}`) })
-	}
-	for _, r := range table.KeyRules() {
-		if err := Definition().Validate(ruled(r)); err != nil {
-			t.Errorf("%s: %v", r, err)
-		}
-	}
-	x := one("（+86）138-0013-8000", "13900139000")
-	results, out := runJobs(t, sessiontest.Net{}, ruled(table.RulePhoneCN), [2]table.Source{x, one("13800138000")})
+// Several partitions, padded, each a session of its own.
+func TestJobInPartitions(t *testing.T) {
+	const n, common = 6000, 1234
+	s := spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"partition_rows":4096,"join":"full"}`) })
+	results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{alignment.Subjects(n, 0), alignment.Subjects(n, n-common)})
 	sessiontest.NoErrors(t, out)
-	if got := rowsOf(t, results[0].Tables["intersection"]); !slices.Equal(got, []string{"（+86）138-0013-8000"}) {
-		t.Errorf("aligned %q", got)
-	}
-	_, out = runJobs(t, sessiontest.Net{}, ruled(table.RulePhoneCN), [2]table.Source{x, one("13800138000", "010-12345678")})
-	var ke *table.KeyError
-	if err := sessiontest.Cause(out); !errors.Is(err, table.ErrUnfitKeys) || !errors.As(err, &ke) || ke.Unfit != (table.KeyFault{Count: 1, First: 2}) {
-		t.Errorf("a landline number: %v", err)
-	}
-}
-
-// Keys of one column never match keys of two, so the difference is named.
-func TestJobNamesADifferenceInKeyColumns(t *testing.T) {
-	b := table.NewBuilder(table.Schema{{Name: "id", Type: table.Text, Key: true}})
-	b.Texts(0).Append("a")
-	one, err := b.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{people(t, [3]string{"1", "a", "b"}), one})
-	var m *session.MismatchError
-	if err := sessiontest.Cause(out); !errors.As(err, &m) || m.Field != "items" {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestValidate(t *testing.T) {
-	d := Definition()
-	params := func(s string) func(*job.Spec) { return func(sp *job.Spec) { sp.Params = json.RawMessage(s) } }
-	for _, s := range []string{"", "{}", `{"key_rule":"id.v1","false_match_bits":50,"tag_bytes":9}`} {
-		if err := d.Validate(spec(params(s))); err != nil {
-			t.Errorf("%q: %v", s, err)
+	for i, r := range results {
+		if r.Counts[job.CountCommon] != common || r.Counts[alignment.CountJoined] != 2*n-common || r.Rows != n {
+			t.Errorf("p%d: %+v", i, r)
 		}
-	}
-	for name, change := range map[string]func(*job.Spec){
-		"false_match_bits": params(`{"false_match_bits":1}`),
-		"tag_bytes":        params(`{"tag_bytes":99}`),
-		"key_rule":         params(`{"key_rule":"none"}`),
-		"salt":             params(`{"salt":"x"}`), // no such parameter
-		"after the object": params(`{} {}`),
-		"minimum":          func(s *job.Spec) { s.Limits.MinIntersection = -1 },
-		"exactly 1 sender": func(s *job.Spec) { s.Parties[0].Role = Receiver },
-		"no role":          func(s *job.Spec) { s.Parties[0].Role = "helper" },
-		"receiver, got 0":  func(s *job.Spec) { s.Parties = s.Parties[:1] },
-		"p1 needs exactly": func(s *job.Spec) { s.Parties[1].Inputs = nil },
-		"at least one":     func(s *job.Spec) { s.Parties[1].Inputs = []job.Input{{Entry: "e"}} },
-	} {
-		want := name
-		if name == "key_rule" {
-			want = "none"
-		}
-		if err := d.Validate(spec(change)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := job.NewRegistry(d); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -283,8 +195,8 @@ func TestBench(t *testing.T) {
 			t.Errorf("n %d: baseline %q: %v", n, b.BaselineName, err)
 		}
 	}
-	if _, err := Definition().Bench(0); !errors.Is(err, ErrSize) {
-		t.Errorf("a benchmark of nothing: %v", err)
+	if _, err := job.NewRegistry(Definition()); err != nil {
+		t.Error(err)
 	}
 }
 

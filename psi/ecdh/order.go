@@ -1,16 +1,10 @@
 package ecdh
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
 	"math"
-	"math/bits"
-	"runtime"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // newStream returns the keystream of AES-256 in counter mode under seed; the
@@ -86,78 +80,4 @@ func permutation(seed [seedSize]byte, n int) []int32 {
 		p[i], p[j] = p[j], p[i]
 	}
 	return p
-}
-
-// index finds keys that lie elsewhere by their bytes: open addressing, at most
-// half full, 8 to 16 bytes a key. Keys must be (pseudo)random where a peer can
-// choose them.
-type index struct {
-	slots []uint32 // one more than the key's number; 0 is free
-	key   func(i int) []byte
-}
-
-func newIndex(n int, key func(i int) []byte) *index {
-	return &index{slots: make([]uint32, 1<<bits.Len(uint(2*max(n, 1)-1))), key: key}
-}
-
-// slot returns where key is, or the free slot where it would be.
-func (x *index) slot(key []byte) int {
-	var h [8]byte
-	copy(h[:], key)
-	mask := len(x.slots) - 1
-	// The bytes are random; the multiplication brings short keys up to 64 bits.
-	i := int(binary.LittleEndian.Uint64(h[:]) * 0x9e3779b97f4a7c15 >> 32)
-	for {
-		i &= mask
-		if s := x.slots[i]; s == 0 || string(x.key(int(s-1))) == string(key) {
-			return i
-		}
-		i++
-	}
-}
-
-// add puts key number i in, and reports false if an equal one is there.
-func (x *index) add(i int) bool {
-	s := x.slot(x.key(i))
-	if x.slots[s] != 0 {
-		return false
-	}
-	x.slots[s] = uint32(i) + 1
-	return true
-}
-
-// find returns the number of the key.
-func (x *index) find(key []byte) (int, bool) {
-	s := x.slots[x.slot(key)]
-	return int(s) - 1, s != 0
-}
-
-// parallel calls f on [0, n) in blocks, on as many goroutines as there are
-// processors, and waits for all of them.
-func parallel(ctx context.Context, n, block int, f func(lo, hi int) error) error {
-	blocks := (n + block - 1) / block
-	var next atomic.Int64
-	work := func(ctx context.Context) error {
-		for {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			b := int(next.Add(1)) - 1
-			if b >= blocks {
-				return nil
-			}
-			if err := f(b*block, min((b+1)*block, n)); err != nil {
-				return err
-			}
-		}
-	}
-	workers := min(blocks, runtime.GOMAXPROCS(0))
-	if workers <= 1 {
-		return work(ctx)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	for range workers {
-		g.Go(func() error { return work(ctx) })
-	}
-	return g.Wait()
 }

@@ -1,11 +1,8 @@
 package ecdh
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 )
 
@@ -78,70 +75,5 @@ func TestStreamsDifferByNonce(t *testing.T) {
 		if a.uint64() == b.uint64() {
 			t.Fatal("two nonces share keystream")
 		}
-	}
-}
-
-func TestIndexAgainstMap(t *testing.T) {
-	for _, n := range []int{0, 1, 2, 3, 1000} {
-		keys := make([][]byte, n)
-		s := newStream([seedSize]byte{5}, 0)
-		for i := range keys {
-			keys[i] = make([]byte, 5)
-			s.Read(keys[i])
-			if i%7 == 3 {
-				copy(keys[i], keys[i/2]) // an earlier one again
-			}
-		}
-		x, m := newIndex(n, func(i int) []byte { return keys[i] }), map[string]int{}
-		for i, k := range keys {
-			_, had := m[string(k)]
-			if !had {
-				m[string(k)] = i
-			}
-			if x.add(i) == had {
-				t.Fatalf("n %d: key %d, new %v", n, i, !had)
-			}
-		}
-		for i, k := range keys {
-			if j, ok := x.find(k); !ok || j != m[string(k)] {
-				t.Fatalf("n %d: key %d found at %d, %v", n, i, j, ok)
-			}
-		}
-		if _, ok := x.find([]byte("other")); ok {
-			t.Errorf("n %d: found a key that is not there", n)
-		}
-	}
-}
-
-func TestParallelCoversEverythingOnce(t *testing.T) {
-	for _, n := range []int{0, 1, 63, 64, 65, 1000} {
-		var hits [1000]atomic.Int32
-		if err := parallel(t.Context(), n, 64, func(lo, hi int) error {
-			for i := lo; i < hi; i++ {
-				hits[i].Add(1)
-			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		for i := range hits {
-			if want := int32(0); hits[i].Load() != want && i >= n || hits[i].Load() != 1 && i < n {
-				t.Fatalf("n %d: %d was visited %d times", n, i, hits[i].Load())
-			}
-		}
-	}
-	broken := errors.New("broken")
-	if err := parallel(t.Context(), 1000, 1, func(lo, _ int) error {
-		if lo == 500 {
-			return broken
-		}
-		return nil
-	}); err != broken {
-		t.Errorf("an error was lost: %v", err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(broken)
-	if err := parallel(ctx, 1000, 1, func(int, int) error { return nil }); err != broken {
-		t.Errorf("a context that ended: %v", err)
 	}
 }

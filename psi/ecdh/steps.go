@@ -9,20 +9,14 @@ import (
 
 // The short messages that follow the tags, in the order of the diagram.
 
-func (r *run) sendCheck(ctx context.Context) error { return r.link.send(ctx, kindCheck, nil) }
+func (r *run) sendCheck(ctx context.Context) error { return r.link.Send(ctx, kindCheck, nil) }
 
-func (r *run) recvCheck(ctx context.Context) error {
-	body, err := r.link.recv(ctx, kindCheck)
-	if err == nil && len(body) != 0 {
-		err = errLength
-	}
-	return err
-}
+func (r *run) recvCheck(ctx context.Context) error { return r.link.RecvEmpty(ctx, kindCheck) }
 
 // sendBelow tells the peer that the count is below the own minimum, and
 // returns the error with which both sides end.
 func (r *run) sendBelow(ctx context.Context) error {
-	if err := r.link.send(ctx, kindBelow, nil); err != nil {
+	if err := r.link.Send(ctx, kindBelow, nil); err != nil {
 		return err
 	}
 	return fmt.Errorf("psi/ecdh: %w (minimum %d)", job.ErrMinIntersection, r.params.MinIntersection)
@@ -31,20 +25,18 @@ func (r *run) sendBelow(ctx context.Context) error {
 // recvOrBelow returns the body of the next message of kind k, or
 // job.ErrMinIntersection if the peer has found the count too small.
 func (r *run) recvOrBelow(ctx context.Context, k kind) ([]byte, error) {
-	got, body, err := r.link.recvOneOf(ctx, k, kindBelow)
-	switch {
-	case err != nil:
-		return nil, err
-	case got == kindBelow && len(body) != 0:
-		return nil, errLength
-	case got == kindBelow:
-		return nil, fmt.Errorf("psi/ecdh: %w (found by %s)", job.ErrMinIntersection, r.link.peer)
+	got, body, err := r.link.RecvOneOf(ctx, k, kindBelow)
+	if err != nil || got == k {
+		return body, err
 	}
-	return body, nil
+	if err := messages.CheckLength(body, 0, messages.Name(kindBelow)); err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("psi/ecdh: %w (found by %s)", job.ErrMinIntersection, r.link.Peer())
 }
 
 func (r *run) sendCount(ctx context.Context, count int64) error {
-	return r.link.send(ctx, kindCount, appendNumber(nil, count))
+	return r.link.SendNumber(ctx, kindCount, count)
 }
 
 func (r *run) recvCount(ctx context.Context) (int64, error) {
@@ -52,11 +44,26 @@ func (r *run) recvCount(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseNumber(body, int64(min(r.rows, r.peerRows)))
+	return messages.ParseNumber(body, r.mostCommon())
+}
+
+// mostCommon is the most rows that both can have.
+func (r *run) mostCommon() int64 { return int64(min(r.rows, r.peerRows)) }
+
+// sendEnough tells a sender that is not told the count that it is not below the
+// minimum.
+func (r *run) sendEnough(ctx context.Context) error { return r.link.Send(ctx, kindEnough, nil) }
+
+func (r *run) recvEnough(ctx context.Context) error {
+	body, err := r.recvOrBelow(ctx, kindEnough)
+	if err != nil {
+		return err
+	}
+	return messages.CheckLength(body, 0, messages.Name(kindEnough))
 }
 
 func (r *run) sendSeed(ctx context.Context, seed [seedSize]byte) error {
-	return r.link.send(ctx, kindSeed, seed[:])
+	return r.link.Send(ctx, kindSeed, seed[:])
 }
 
 func (r *run) recvSeed(ctx context.Context) ([seedSize]byte, error) {
@@ -81,7 +88,7 @@ func (r *run) sendMatches(ctx context.Context, matched []int32) error {
 				body[j/8] |= 1 << (j % 8)
 			}
 		}
-		if err := r.link.send(ctx, kindMatches, body); err != nil {
+		if err := r.link.Send(ctx, kindMatches, body); err != nil {
 			return err
 		}
 	}
@@ -94,11 +101,11 @@ func (r *run) recvMatches(ctx context.Context, count int64) ([]int32, error) {
 	rows := make([]int32, 0, count)
 	for at := 0; at < r.rows; at += chunkMatches {
 		n := min(chunkMatches, r.rows-at)
-		body, err := r.link.recv(ctx, kindMatches)
+		body, err := r.link.Recv(ctx, kindMatches)
 		if err != nil {
 			return nil, err
 		}
-		if err := parseMatches(body, n); err != nil {
+		if err := messages.CheckBitmap(body, n); err != nil {
 			return nil, err
 		}
 		for j := range n {
@@ -117,18 +124,17 @@ func (r *run) recvMatches(ctx context.Context, count int64) ([]int32, error) {
 	return rows, nil
 }
 
+// untold stands in done for a count that the sender is not told.
+const untold = 0
+
 func (r *run) sendDone(ctx context.Context, count int64) error {
-	return r.link.send(ctx, kindDone, appendNumber(nil, count))
+	return r.link.SendNumber(ctx, kindDone, count)
 }
 
 func (r *run) recvDone(ctx context.Context, count int64) error {
-	body, err := r.link.recv(ctx, kindDone)
-	if err != nil {
-		return err
-	}
-	theirs, err := parseNumber(body, int64(min(r.rows, r.peerRows)))
+	theirs, err := r.link.RecvNumber(ctx, kindDone, r.mostCommon())
 	if err == nil && theirs != count {
-		err = fmt.Errorf("%w: %d common rows here, %d at %s", ErrDisagree, count, theirs, r.link.peer)
+		err = fmt.Errorf("%w: %d common rows here, %d at %s", ErrDisagree, count, theirs, r.link.Peer())
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -44,7 +45,7 @@ func typed(err error) bool {
 var errIdle = errors.New("idle for too long")
 
 // alignWithin is align with a deadline of its own for each party.
-func alignWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []string) (r result) {
+func alignWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
 	within := func(f sessiontest.Party) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
@@ -55,11 +56,11 @@ func alignWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys [
 	}
 	r.out = net.Run(t,
 		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.sender, err = Send(ctx, s, items(xs), len(xs), Params{})
+			r.sender, err = Send(ctx, s, items(xs), len(xs), ps)
 			return err
 		}),
 		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.receiver, err = Receive(ctx, s, items(ys), len(ys), Params{})
+			r.receiver, err = Receive(ctx, s, items(ys), len(ys), pr)
 			return err
 		}))
 	return r
@@ -96,7 +97,7 @@ func TestTampering(t *testing.T) {
 				if name == "drop" || name == "swap" {
 					idle = 200 * time.Millisecond
 				}
-				r := alignWithin(t, tampering(party, attack(at)), idle, xs, ys)
+				r := alignWithin(t, tampering(party, attack(at)), idle, xs, ys, Params{}, Params{})
 				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
 				err := sessiontest.Cause(r.out)
 				switch {
@@ -231,7 +232,7 @@ func scripted(t testing.TB, role sessiontest.Party, first bool, frames ...[]byte
 		}
 		_, ch, _ := s.Other()
 		for i, f := range frames {
-			f = appendFrame(nil, kind(f[0]), uint64(i), f[1:])
+			f = transcript.AppendFrame(nil, kind(f[0]), uint64(i), f[1:])
 			if ch.Send(ctx, f) != nil {
 				return nil
 			}
@@ -288,30 +289,23 @@ func TestHostileSizes(t *testing.T) {
 func lie(count func(int64) int64, matches func([]int32)) sessiontest.Party {
 	return func(ctx context.Context, s *session.Session) error {
 		ys := number(10, 30)
-		r, err := begin(ctx, s, false, items(ys), len(ys), Params{})
+		r, err := begin(ctx, s, false, sequence{items(ys), len(ys)}, Params{})
 		if err != nil {
 			return err
 		}
-		tags, err := r.exchangePoints(ctx)
+		theirs, err := r.exchangePoints(ctx)
 		if err != nil {
 			return err
 		}
-		index := newIndex(r.peerRows, tags.at)
-		for j := range r.peerRows {
-			index.add(j)
-		}
-		matched := make([]int32, r.peerRows)
-		n, err := r.recvTags(ctx, func(place int, tag []byte) (bool, error) {
-			j, ok := index.find(tag)
-			if ok {
-				matched[j] = int32(place) + 1
-			}
-			return ok, nil
-		})
+		own, err := r.recvTags(ctx)
 		if err != nil {
 			return err
 		}
 		if err := r.recvCheck(ctx); err != nil {
+			return err
+		}
+		matched, n, err := r.match(ctx, theirs, own)
+		if err != nil {
 			return err
 		}
 		n = count(n)
@@ -431,15 +425,15 @@ func TestReflectedPoints(t *testing.T) {
 	var tags map[string]bool
 	var own [][]byte // what the receiver can compute of the points: themselves, and masked
 	reflect := func(ctx context.Context, s *session.Session) error {
-		r, err := begin(ctx, s, false, items(xs), len(xs), Params{})
+		r, err := begin(ctx, s, false, sequence{items(xs), len(xs)}, Params{})
 		if err != nil {
 			return err
 		}
-		body, err := r.link.recv(ctx, kindPoints)
+		body, err := r.link.Recv(ctx, kindPoints)
 		if err != nil {
 			return err
 		}
-		if err := r.link.send(ctx, kindPoints, body); err != nil {
+		if err := r.link.Send(ctx, kindPoints, body); err != nil {
 			return err
 		}
 		points := make([]curve25519.Point, len(xs))
@@ -453,11 +447,12 @@ func TestReflectedPoints(t *testing.T) {
 			r.scalar.Mul(points, points)
 		}
 		tags = map[string]bool{}
-		if _, err := r.recvTags(ctx, func(_ int, tag []byte) (bool, error) {
-			tags[string(tag)] = true
-			return false, nil
-		}); err != nil {
+		back, err := r.recvTags(ctx)
+		if err != nil {
 			return err
+		}
+		for i := range back.n {
+			tags[string(back.at(i))] = true
 		}
 		if err := r.recvCheck(ctx); err != nil {
 			return err

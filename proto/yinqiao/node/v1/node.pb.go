@@ -1138,8 +1138,11 @@ type SubmitJobRequest struct {
 	Inputs         []*JobInput            `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty"`                                        // blank: every entry and item of the grant
 	Recipients     []string               `protobuf:"bytes,7,rep,name=recipients,proto3" json:"recipients,omitempty"`                                // blank: the grant's
 	TimeoutSeconds int64                  `protobuf:"varint,8,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"` // 0: the node's default
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// auto: of the kinds that the grant allows and that give the same result as
+	// kind, or as each other where kind is blank, the one expected to end first.
+	Protocol      string `protobuf:"bytes,9,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitJobRequest) Reset() {
@@ -1226,6 +1229,13 @@ func (x *SubmitJobRequest) GetTimeoutSeconds() int64 {
 		return x.TimeoutSeconds
 	}
 	return 0
+}
+
+func (x *SubmitJobRequest) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
 }
 
 type JobInput struct {
@@ -1514,6 +1524,7 @@ type JobView struct {
 	Attempt          int64                  `protobuf:"varint,21,opt,name=attempt,proto3" json:"attempt,omitempty"`                                            // of a resumed job: which attempt it is, from 2
 	Rate             float64                `protobuf:"fixed64,22,opt,name=rate,proto3" json:"rate,omitempty"`                                                 // units of done and total per second, in this stage; 0: not known
 	RemainingSeconds float64                `protobuf:"fixed64,23,opt,name=remaining_seconds,json=remainingSeconds,proto3" json:"remaining_seconds,omitempty"` // of this stage; 0: not known
+	Choice           string                 `protobuf:"bytes,25,opt,name=choice,proto3" json:"choice,omitempty"`                                               // why this kind was chosen, where the submission left that open
 	Resumable        bool                   `protobuf:"varint,24,opt,name=resumable,proto3" json:"resumable,omitempty"`                                        // it failed and left what a further attempt can use
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1708,6 +1719,13 @@ func (x *JobView) GetRemainingSeconds() float64 {
 		return x.RemainingSeconds
 	}
 	return 0
+}
+
+func (x *JobView) GetChoice() string {
+	if x != nil {
+		return x.Choice
+	}
+	return ""
 }
 
 func (x *JobView) GetResumable() bool {
@@ -2344,7 +2362,7 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x04Kind\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x14\n" +
-	"\x05roles\x18\x03 \x03(\tR\x05roles\"\x85\x02\n" +
+	"\x05roles\x18\x03 \x03(\tR\x05roles\"\xa1\x02\n" +
 	"\x10SubmitJobRequest\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2355,7 +2373,8 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\a \x03(\tR\n" +
 	"recipients\x12'\n" +
-	"\x0ftimeout_seconds\x18\b \x01(\x03R\x0etimeoutSeconds\"f\n" +
+	"\x0ftimeout_seconds\x18\b \x01(\x03R\x0etimeoutSeconds\x12\x1a\n" +
+	"\bprotocol\x18\t \x01(\tR\bprotocol\"f\n" +
 	"\bJobInput\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x14\n" +
 	"\x05entry\x18\x02 \x01(\tR\x05entry\x12\x18\n" +
@@ -2370,7 +2389,7 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x03R\aattempt\"#\n" +
 	"\x0fWatchJobRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\x86\a\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x9e\a\n" +
 	"\aJobView\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x12\n" +
@@ -2395,7 +2414,8 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x03run\x18\x14 \x01(\tR\x03run\x12\x18\n" +
 	"\aattempt\x18\x15 \x01(\x03R\aattempt\x12\x12\n" +
 	"\x04rate\x18\x16 \x01(\x01R\x04rate\x12+\n" +
-	"\x11remaining_seconds\x18\x17 \x01(\x01R\x10remainingSeconds\x12\x1c\n" +
+	"\x11remaining_seconds\x18\x17 \x01(\x01R\x10remainingSeconds\x12\x16\n" +
+	"\x06choice\x18\x19 \x01(\tR\x06choice\x12\x1c\n" +
 	"\tresumable\x18\x18 \x01(\bR\tresumable\x1a8\n" +
 	"\n" +
 	"UnitsEntry\x12\x10\n" +

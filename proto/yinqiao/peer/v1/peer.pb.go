@@ -457,6 +457,146 @@ func (x *HelloReply) GetKinds() []string {
 	return nil
 }
 
+type WeighRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Contracts     [][]byte               `protobuf:"bytes,1,rep,name=contracts,proto3" json:"contracts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WeighRequest) Reset() {
+	*x = WeighRequest{}
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WeighRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WeighRequest) ProtoMessage() {}
+
+func (x *WeighRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WeighRequest.ProtoReflect.Descriptor instead.
+func (*WeighRequest) Descriptor() ([]byte, []int) {
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WeighRequest) GetContracts() [][]byte {
+	if x != nil {
+		return x.Contracts
+	}
+	return nil
+}
+
+type WeighReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Weights       []*Weight              `protobuf:"bytes,1,rep,name=weights,proto3" json:"weights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WeighReply) Reset() {
+	*x = WeighReply{}
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WeighReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WeighReply) ProtoMessage() {}
+
+func (x *WeighReply) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WeighReply.ProtoReflect.Descriptor instead.
+func (*WeighReply) Descriptor() ([]byte, []int) {
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *WeighReply) GetWeights() []*Weight {
+	if x != nil {
+		return x.Weights
+	}
+	return nil
+}
+
+type Weight struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refusal       *Refusal               `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"` // absent where the party would sign
+	Rows          int64                  `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`      // of its input, rounded up to a power of two
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Weight) Reset() {
+	*x = Weight{}
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Weight) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Weight) ProtoMessage() {}
+
+func (x *Weight) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Weight.ProtoReflect.Descriptor instead.
+func (*Weight) Descriptor() ([]byte, []int) {
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Weight) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+func (x *Weight) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Contract      *v1.Signed             `protobuf:"bytes,1,opt,name=contract,proto3" json:"contract,omitempty"`
@@ -466,7 +606,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +618,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +631,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProposeRequest) GetContract() *v1.Signed {
@@ -511,7 +651,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +663,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +676,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ProposeReply) GetSignature() *v1.Signature {
@@ -567,7 +707,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +719,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +732,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Refusal) GetParty() string {
@@ -632,7 +772,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +784,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +797,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StartRequest) GetContract() *v1.Signed {
@@ -676,7 +816,7 @@ type StartReply struct {
 
 func (x *StartReply) Reset() {
 	*x = StartReply{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +828,7 @@ func (x *StartReply) String() string {
 func (*StartReply) ProtoMessage() {}
 
 func (x *StartReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +841,7 @@ func (x *StartReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartReply.ProtoReflect.Descriptor instead.
 func (*StartReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StartReply) GetRefusal() *Refusal {
@@ -721,7 +861,7 @@ type AbortRequest struct {
 
 func (x *AbortRequest) Reset() {
 	*x = AbortRequest{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +873,7 @@ func (x *AbortRequest) String() string {
 func (*AbortRequest) ProtoMessage() {}
 
 func (x *AbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +886,7 @@ func (x *AbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
 func (*AbortRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AbortRequest) GetSession() string {
@@ -771,7 +911,7 @@ type AbortReply struct {
 
 func (x *AbortReply) Reset() {
 	*x = AbortReply{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +923,7 @@ func (x *AbortReply) String() string {
 func (*AbortReply) ProtoMessage() {}
 
 func (x *AbortReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +936,7 @@ func (x *AbortReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortReply.ProtoReflect.Descriptor instead.
 func (*AbortReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 type Frame struct {
@@ -813,7 +953,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +965,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +978,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -912,7 +1052,7 @@ type FinishRequest struct {
 
 func (x *FinishRequest) Reset() {
 	*x = FinishRequest{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1064,7 @@ func (x *FinishRequest) String() string {
 func (*FinishRequest) ProtoMessage() {}
 
 func (x *FinishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1077,7 @@ func (x *FinishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishRequest.ProtoReflect.Descriptor instead.
 func (*FinishRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FinishRequest) GetSession() string {
@@ -984,7 +1124,7 @@ type FinishReply struct {
 
 func (x *FinishReply) Reset() {
 	*x = FinishReply{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1136,7 @@ func (x *FinishReply) String() string {
 func (*FinishReply) ProtoMessage() {}
 
 func (x *FinishReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1149,7 @@ func (x *FinishReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishReply.ProtoReflect.Descriptor instead.
 func (*FinishReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FinishReply) GetReceipt() []byte {
@@ -1029,7 +1169,7 @@ type CoSignRequest struct {
 
 func (x *CoSignRequest) Reset() {
 	*x = CoSignRequest{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1181,7 @@ func (x *CoSignRequest) String() string {
 func (*CoSignRequest) ProtoMessage() {}
 
 func (x *CoSignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1194,7 @@ func (x *CoSignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoSignRequest.ProtoReflect.Descriptor instead.
 func (*CoSignRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CoSignRequest) GetSession() string {
@@ -1080,7 +1220,7 @@ type CoSignReply struct {
 
 func (x *CoSignReply) Reset() {
 	*x = CoSignReply{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1232,7 @@ func (x *CoSignReply) String() string {
 func (*CoSignReply) ProtoMessage() {}
 
 func (x *CoSignReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1245,7 @@ func (x *CoSignReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoSignReply.ProtoReflect.Descriptor instead.
 func (*CoSignReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CoSignReply) GetReceipt() *v1.Signed {
@@ -1125,7 +1265,7 @@ type RecordsRequest struct {
 
 func (x *RecordsRequest) Reset() {
 	*x = RecordsRequest{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1277,7 @@ func (x *RecordsRequest) String() string {
 func (*RecordsRequest) ProtoMessage() {}
 
 func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1290,7 @@ func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsRequest.ProtoReflect.Descriptor instead.
 func (*RecordsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RecordsRequest) GetRecords() []*v1.Signed {
@@ -1176,7 +1316,7 @@ type RecordsReply struct {
 
 func (x *RecordsReply) Reset() {
 	*x = RecordsReply{}
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1328,7 @@ func (x *RecordsReply) String() string {
 func (*RecordsReply) ProtoMessage() {}
 
 func (x *RecordsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_yinqiao_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1341,7 @@ func (x *RecordsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsReply.ProtoReflect.Descriptor instead.
 func (*RecordsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_yinqiao_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecordsReply) GetRecords() []*v1.Signed {
@@ -1255,7 +1395,15 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12,\n" +
 	"\x03now\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x14\n" +
 	"\x05party\x18\x03 \x01(\tR\x05party\x12\x14\n" +
-	"\x05kinds\x18\x04 \x03(\tR\x05kinds\"E\n" +
+	"\x05kinds\x18\x04 \x03(\tR\x05kinds\",\n" +
+	"\fWeighRequest\x12\x1c\n" +
+	"\tcontracts\x18\x01 \x03(\fR\tcontracts\"?\n" +
+	"\n" +
+	"WeighReply\x121\n" +
+	"\aweights\x18\x01 \x03(\v2\x17.yinqiao.peer.v1.WeightR\aweights\"P\n" +
+	"\x06Weight\x122\n" +
+	"\arefusal\x18\x01 \x01(\v2\x18.yinqiao.peer.v1.RefusalR\arefusal\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x03R\x04rows\"E\n" +
 	"\x0eProposeRequest\x123\n" +
 	"\bcontract\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedR\bcontract\"|\n" +
 	"\fProposeReply\x128\n" +
@@ -1301,9 +1449,10 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\arecords\x18\x01 \x03(\v2\x17.yinqiao.sign.v1.SignedR\arecords\x12\x14\n" +
 	"\x05taken\x18\x02 \x03(\fR\x05taken\"A\n" +
 	"\fRecordsReply\x121\n" +
-	"\arecords\x18\x01 \x03(\v2\x17.yinqiao.sign.v1.SignedR\arecords2\xb9\x04\n" +
+	"\arecords\x18\x01 \x03(\v2\x17.yinqiao.sign.v1.SignedR\arecords2\xfe\x04\n" +
 	"\x04Peer\x12C\n" +
-	"\x05Hello\x12\x1d.yinqiao.peer.v1.HelloRequest\x1a\x1b.yinqiao.peer.v1.HelloReply\x12I\n" +
+	"\x05Hello\x12\x1d.yinqiao.peer.v1.HelloRequest\x1a\x1b.yinqiao.peer.v1.HelloReply\x12C\n" +
+	"\x05Weigh\x12\x1d.yinqiao.peer.v1.WeighRequest\x1a\x1b.yinqiao.peer.v1.WeighReply\x12I\n" +
 	"\aPropose\x12\x1f.yinqiao.peer.v1.ProposeRequest\x1a\x1d.yinqiao.peer.v1.ProposeReply\x12C\n" +
 	"\x05Start\x12\x1d.yinqiao.peer.v1.StartRequest\x1a\x1b.yinqiao.peer.v1.StartReply\x12C\n" +
 	"\x05Abort\x12\x1d.yinqiao.peer.v1.AbortRequest\x1a\x1b.yinqiao.peer.v1.AbortReply\x12<\n" +
@@ -1324,72 +1473,79 @@ func file_yinqiao_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_yinqiao_peer_v1_peer_proto_rawDescData
 }
 
-var file_yinqiao_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_yinqiao_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_yinqiao_peer_v1_peer_proto_goTypes = []any{
 	(*Contract)(nil),              // 0: yinqiao.peer.v1.Contract
 	(*Participant)(nil),           // 1: yinqiao.peer.v1.Participant
 	(*Input)(nil),                 // 2: yinqiao.peer.v1.Input
 	(*HelloRequest)(nil),          // 3: yinqiao.peer.v1.HelloRequest
 	(*HelloReply)(nil),            // 4: yinqiao.peer.v1.HelloReply
-	(*ProposeRequest)(nil),        // 5: yinqiao.peer.v1.ProposeRequest
-	(*ProposeReply)(nil),          // 6: yinqiao.peer.v1.ProposeReply
-	(*Refusal)(nil),               // 7: yinqiao.peer.v1.Refusal
-	(*StartRequest)(nil),          // 8: yinqiao.peer.v1.StartRequest
-	(*StartReply)(nil),            // 9: yinqiao.peer.v1.StartReply
-	(*AbortRequest)(nil),          // 10: yinqiao.peer.v1.AbortRequest
-	(*AbortReply)(nil),            // 11: yinqiao.peer.v1.AbortReply
-	(*Frame)(nil),                 // 12: yinqiao.peer.v1.Frame
-	(*FinishRequest)(nil),         // 13: yinqiao.peer.v1.FinishRequest
-	(*FinishReply)(nil),           // 14: yinqiao.peer.v1.FinishReply
-	(*CoSignRequest)(nil),         // 15: yinqiao.peer.v1.CoSignRequest
-	(*CoSignReply)(nil),           // 16: yinqiao.peer.v1.CoSignReply
-	(*RecordsRequest)(nil),        // 17: yinqiao.peer.v1.RecordsRequest
-	(*RecordsReply)(nil),          // 18: yinqiao.peer.v1.RecordsReply
-	nil,                           // 19: yinqiao.peer.v1.FinishRequest.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*v1.Signed)(nil),             // 21: yinqiao.sign.v1.Signed
-	(*v1.Signature)(nil),          // 22: yinqiao.sign.v1.Signature
-	(*v11.PartyRecord)(nil),       // 23: yinqiao.audit.v1.PartyRecord
+	(*WeighRequest)(nil),          // 5: yinqiao.peer.v1.WeighRequest
+	(*WeighReply)(nil),            // 6: yinqiao.peer.v1.WeighReply
+	(*Weight)(nil),                // 7: yinqiao.peer.v1.Weight
+	(*ProposeRequest)(nil),        // 8: yinqiao.peer.v1.ProposeRequest
+	(*ProposeReply)(nil),          // 9: yinqiao.peer.v1.ProposeReply
+	(*Refusal)(nil),               // 10: yinqiao.peer.v1.Refusal
+	(*StartRequest)(nil),          // 11: yinqiao.peer.v1.StartRequest
+	(*StartReply)(nil),            // 12: yinqiao.peer.v1.StartReply
+	(*AbortRequest)(nil),          // 13: yinqiao.peer.v1.AbortRequest
+	(*AbortReply)(nil),            // 14: yinqiao.peer.v1.AbortReply
+	(*Frame)(nil),                 // 15: yinqiao.peer.v1.Frame
+	(*FinishRequest)(nil),         // 16: yinqiao.peer.v1.FinishRequest
+	(*FinishReply)(nil),           // 17: yinqiao.peer.v1.FinishReply
+	(*CoSignRequest)(nil),         // 18: yinqiao.peer.v1.CoSignRequest
+	(*CoSignReply)(nil),           // 19: yinqiao.peer.v1.CoSignReply
+	(*RecordsRequest)(nil),        // 20: yinqiao.peer.v1.RecordsRequest
+	(*RecordsReply)(nil),          // 21: yinqiao.peer.v1.RecordsReply
+	nil,                           // 22: yinqiao.peer.v1.FinishRequest.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*v1.Signed)(nil),             // 24: yinqiao.sign.v1.Signed
+	(*v1.Signature)(nil),          // 25: yinqiao.sign.v1.Signature
+	(*v11.PartyRecord)(nil),       // 26: yinqiao.audit.v1.PartyRecord
 }
 var file_yinqiao_peer_v1_peer_proto_depIdxs = []int32{
 	1,  // 0: yinqiao.peer.v1.Contract.parties:type_name -> yinqiao.peer.v1.Participant
-	20, // 1: yinqiao.peer.v1.Contract.created:type_name -> google.protobuf.Timestamp
-	20, // 2: yinqiao.peer.v1.Contract.expires:type_name -> google.protobuf.Timestamp
+	23, // 1: yinqiao.peer.v1.Contract.created:type_name -> google.protobuf.Timestamp
+	23, // 2: yinqiao.peer.v1.Contract.expires:type_name -> google.protobuf.Timestamp
 	2,  // 3: yinqiao.peer.v1.Participant.inputs:type_name -> yinqiao.peer.v1.Input
-	20, // 4: yinqiao.peer.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
-	21, // 5: yinqiao.peer.v1.ProposeRequest.contract:type_name -> yinqiao.sign.v1.Signed
-	22, // 6: yinqiao.peer.v1.ProposeReply.signature:type_name -> yinqiao.sign.v1.Signature
-	7,  // 7: yinqiao.peer.v1.ProposeReply.refusal:type_name -> yinqiao.peer.v1.Refusal
-	21, // 8: yinqiao.peer.v1.StartRequest.contract:type_name -> yinqiao.sign.v1.Signed
-	7,  // 9: yinqiao.peer.v1.StartReply.refusal:type_name -> yinqiao.peer.v1.Refusal
-	23, // 10: yinqiao.peer.v1.FinishRequest.record:type_name -> yinqiao.audit.v1.PartyRecord
-	19, // 11: yinqiao.peer.v1.FinishRequest.counts:type_name -> yinqiao.peer.v1.FinishRequest.CountsEntry
-	20, // 12: yinqiao.peer.v1.FinishRequest.finished:type_name -> google.protobuf.Timestamp
-	22, // 13: yinqiao.peer.v1.CoSignRequest.signature:type_name -> yinqiao.sign.v1.Signature
-	21, // 14: yinqiao.peer.v1.CoSignReply.receipt:type_name -> yinqiao.sign.v1.Signed
-	21, // 15: yinqiao.peer.v1.RecordsRequest.records:type_name -> yinqiao.sign.v1.Signed
-	21, // 16: yinqiao.peer.v1.RecordsReply.records:type_name -> yinqiao.sign.v1.Signed
-	3,  // 17: yinqiao.peer.v1.Peer.Hello:input_type -> yinqiao.peer.v1.HelloRequest
-	5,  // 18: yinqiao.peer.v1.Peer.Propose:input_type -> yinqiao.peer.v1.ProposeRequest
-	8,  // 19: yinqiao.peer.v1.Peer.Start:input_type -> yinqiao.peer.v1.StartRequest
-	10, // 20: yinqiao.peer.v1.Peer.Abort:input_type -> yinqiao.peer.v1.AbortRequest
-	12, // 21: yinqiao.peer.v1.Peer.Stream:input_type -> yinqiao.peer.v1.Frame
-	13, // 22: yinqiao.peer.v1.Peer.Finish:input_type -> yinqiao.peer.v1.FinishRequest
-	15, // 23: yinqiao.peer.v1.Peer.CoSign:input_type -> yinqiao.peer.v1.CoSignRequest
-	17, // 24: yinqiao.peer.v1.Peer.Records:input_type -> yinqiao.peer.v1.RecordsRequest
-	4,  // 25: yinqiao.peer.v1.Peer.Hello:output_type -> yinqiao.peer.v1.HelloReply
-	6,  // 26: yinqiao.peer.v1.Peer.Propose:output_type -> yinqiao.peer.v1.ProposeReply
-	9,  // 27: yinqiao.peer.v1.Peer.Start:output_type -> yinqiao.peer.v1.StartReply
-	11, // 28: yinqiao.peer.v1.Peer.Abort:output_type -> yinqiao.peer.v1.AbortReply
-	12, // 29: yinqiao.peer.v1.Peer.Stream:output_type -> yinqiao.peer.v1.Frame
-	14, // 30: yinqiao.peer.v1.Peer.Finish:output_type -> yinqiao.peer.v1.FinishReply
-	16, // 31: yinqiao.peer.v1.Peer.CoSign:output_type -> yinqiao.peer.v1.CoSignReply
-	18, // 32: yinqiao.peer.v1.Peer.Records:output_type -> yinqiao.peer.v1.RecordsReply
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	23, // 4: yinqiao.peer.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
+	7,  // 5: yinqiao.peer.v1.WeighReply.weights:type_name -> yinqiao.peer.v1.Weight
+	10, // 6: yinqiao.peer.v1.Weight.refusal:type_name -> yinqiao.peer.v1.Refusal
+	24, // 7: yinqiao.peer.v1.ProposeRequest.contract:type_name -> yinqiao.sign.v1.Signed
+	25, // 8: yinqiao.peer.v1.ProposeReply.signature:type_name -> yinqiao.sign.v1.Signature
+	10, // 9: yinqiao.peer.v1.ProposeReply.refusal:type_name -> yinqiao.peer.v1.Refusal
+	24, // 10: yinqiao.peer.v1.StartRequest.contract:type_name -> yinqiao.sign.v1.Signed
+	10, // 11: yinqiao.peer.v1.StartReply.refusal:type_name -> yinqiao.peer.v1.Refusal
+	26, // 12: yinqiao.peer.v1.FinishRequest.record:type_name -> yinqiao.audit.v1.PartyRecord
+	22, // 13: yinqiao.peer.v1.FinishRequest.counts:type_name -> yinqiao.peer.v1.FinishRequest.CountsEntry
+	23, // 14: yinqiao.peer.v1.FinishRequest.finished:type_name -> google.protobuf.Timestamp
+	25, // 15: yinqiao.peer.v1.CoSignRequest.signature:type_name -> yinqiao.sign.v1.Signature
+	24, // 16: yinqiao.peer.v1.CoSignReply.receipt:type_name -> yinqiao.sign.v1.Signed
+	24, // 17: yinqiao.peer.v1.RecordsRequest.records:type_name -> yinqiao.sign.v1.Signed
+	24, // 18: yinqiao.peer.v1.RecordsReply.records:type_name -> yinqiao.sign.v1.Signed
+	3,  // 19: yinqiao.peer.v1.Peer.Hello:input_type -> yinqiao.peer.v1.HelloRequest
+	5,  // 20: yinqiao.peer.v1.Peer.Weigh:input_type -> yinqiao.peer.v1.WeighRequest
+	8,  // 21: yinqiao.peer.v1.Peer.Propose:input_type -> yinqiao.peer.v1.ProposeRequest
+	11, // 22: yinqiao.peer.v1.Peer.Start:input_type -> yinqiao.peer.v1.StartRequest
+	13, // 23: yinqiao.peer.v1.Peer.Abort:input_type -> yinqiao.peer.v1.AbortRequest
+	15, // 24: yinqiao.peer.v1.Peer.Stream:input_type -> yinqiao.peer.v1.Frame
+	16, // 25: yinqiao.peer.v1.Peer.Finish:input_type -> yinqiao.peer.v1.FinishRequest
+	18, // 26: yinqiao.peer.v1.Peer.CoSign:input_type -> yinqiao.peer.v1.CoSignRequest
+	20, // 27: yinqiao.peer.v1.Peer.Records:input_type -> yinqiao.peer.v1.RecordsRequest
+	4,  // 28: yinqiao.peer.v1.Peer.Hello:output_type -> yinqiao.peer.v1.HelloReply
+	6,  // 29: yinqiao.peer.v1.Peer.Weigh:output_type -> yinqiao.peer.v1.WeighReply
+	9,  // 30: yinqiao.peer.v1.Peer.Propose:output_type -> yinqiao.peer.v1.ProposeReply
+	12, // 31: yinqiao.peer.v1.Peer.Start:output_type -> yinqiao.peer.v1.StartReply
+	14, // 32: yinqiao.peer.v1.Peer.Abort:output_type -> yinqiao.peer.v1.AbortReply
+	15, // 33: yinqiao.peer.v1.Peer.Stream:output_type -> yinqiao.peer.v1.Frame
+	17, // 34: yinqiao.peer.v1.Peer.Finish:output_type -> yinqiao.peer.v1.FinishReply
+	19, // 35: yinqiao.peer.v1.Peer.CoSign:output_type -> yinqiao.peer.v1.CoSignReply
+	21, // 36: yinqiao.peer.v1.Peer.Records:output_type -> yinqiao.peer.v1.RecordsReply
+	28, // [28:37] is the sub-list for method output_type
+	19, // [19:28] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_yinqiao_peer_v1_peer_proto_init() }
@@ -1397,7 +1553,7 @@ func file_yinqiao_peer_v1_peer_proto_init() {
 	if File_yinqiao_peer_v1_peer_proto != nil {
 		return
 	}
-	file_yinqiao_peer_v1_peer_proto_msgTypes[12].OneofWrappers = []any{
+	file_yinqiao_peer_v1_peer_proto_msgTypes[15].OneofWrappers = []any{
 		(*Frame_Data)(nil),
 		(*Frame_Heartbeat)(nil),
 		(*Frame_Close)(nil),
@@ -1408,7 +1564,7 @@ func file_yinqiao_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_peer_v1_peer_proto_rawDesc), len(file_yinqiao_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

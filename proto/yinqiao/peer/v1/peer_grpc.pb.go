@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Peer_Hello_FullMethodName   = "/yinqiao.peer.v1.Peer/Hello"
+	Peer_Weigh_FullMethodName   = "/yinqiao.peer.v1.Peer/Weigh"
 	Peer_Propose_FullMethodName = "/yinqiao.peer.v1.Peer/Propose"
 	Peer_Start_FullMethodName   = "/yinqiao.peer.v1.Peer/Start"
 	Peer_Abort_FullMethodName   = "/yinqiao.peer.v1.Peer/Abort"
@@ -36,6 +37,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type PeerClient interface {
 	Hello(ctx context.Context, in *HelloRequest, opts ...grpc.CallOption) (*HelloReply, error)
+	// Weigh asks a party which of several contracts it would admit, and how many
+	// rows it would put in. Nothing is signed or reserved.
+	Weigh(ctx context.Context, in *WeighRequest, opts ...grpc.CallOption) (*WeighReply, error)
 	// Propose asks a party to admit and sign a contract.
 	Propose(ctx context.Context, in *ProposeRequest, opts ...grpc.CallOption) (*ProposeReply, error)
 	// Start gives every signature; the callee begins to run.
@@ -66,6 +70,16 @@ func (c *peerClient) Hello(ctx context.Context, in *HelloRequest, opts ...grpc.C
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HelloReply)
 	err := c.cc.Invoke(ctx, Peer_Hello_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Weigh(ctx context.Context, in *WeighRequest, opts ...grpc.CallOption) (*WeighReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WeighReply)
+	err := c.cc.Invoke(ctx, Peer_Weigh_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +164,9 @@ func (c *peerClient) Records(ctx context.Context, in *RecordsRequest, opts ...gr
 // for forward compatibility.
 type PeerServer interface {
 	Hello(context.Context, *HelloRequest) (*HelloReply, error)
+	// Weigh asks a party which of several contracts it would admit, and how many
+	// rows it would put in. Nothing is signed or reserved.
+	Weigh(context.Context, *WeighRequest) (*WeighReply, error)
 	// Propose asks a party to admit and sign a contract.
 	Propose(context.Context, *ProposeRequest) (*ProposeReply, error)
 	// Start gives every signature; the callee begins to run.
@@ -178,6 +195,9 @@ type UnimplementedPeerServer struct{}
 
 func (UnimplementedPeerServer) Hello(context.Context, *HelloRequest) (*HelloReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Hello not implemented")
+}
+func (UnimplementedPeerServer) Weigh(context.Context, *WeighRequest) (*WeighReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Weigh not implemented")
 }
 func (UnimplementedPeerServer) Propose(context.Context, *ProposeRequest) (*ProposeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Propose not implemented")
@@ -235,6 +255,24 @@ func _Peer_Hello_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerServer).Hello(ctx, req.(*HelloRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Weigh_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WeighRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Weigh(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Weigh_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Weigh(ctx, req.(*WeighRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -364,6 +402,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Hello",
 			Handler:    _Peer_Hello_Handler,
+		},
+		{
+			MethodName: "Weigh",
+			Handler:    _Peer_Weigh_Handler,
 		},
 		{
 			MethodName: "Propose",

@@ -1,0 +1,53 @@
+package ecdh
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/sessiontest"
+)
+
+// cpuSeconds is what this process has used so far.
+func cpuSeconds(t testing.TB) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// BenchmarkAgainstArithmetic aligns sets of YINQIAO_BENCH_ROWS rows, 2^16 by
+// default, and gives the CPU time of both parties over that of the arithmetic
+// that cannot be left out.
+func BenchmarkAgainstArithmetic(b *testing.B) {
+	n, err := strconv.Atoi(os.Getenv("YINQIAO_BENCH_ROWS"))
+	if err != nil {
+		n = 1 << 16
+	}
+	xs, ys := digestsOf(number(0, n)), digestsOf(number(n/2, n/2+n))
+	var protocol, bare float64
+	for b.Loop() {
+		start := cpuSeconds(b)
+		out := sessiontest.Net{}.Run(b,
+			func(ctx context.Context, s *session.Session) error {
+				_, err := SendDigests(ctx, s, xs, Params{})
+				return err
+			},
+			func(ctx context.Context, s *session.Session) error {
+				_, err := ReceiveDigests(ctx, s, ys, Params{})
+				return err
+			})
+		sessiontest.NoErrors(b, out)
+		middle := cpuSeconds(b)
+		if err := bareArithmetic(b.Context(), n); err != nil {
+			b.Fatal(err)
+		}
+		protocol, bare = protocol+middle-start, bare+cpuSeconds(b)-middle
+	}
+	b.ReportMetric(protocol/float64(b.N)/float64(n)*1e6, "µs/row")
+	b.ReportMetric(protocol/bare, "CPU/arithmetic")
+}
