@@ -48,12 +48,8 @@ func newResumable(t *testing.T, join, dup string) *resumable {
 	x := &resumable{open: &openProtocol{}, xs: randomRows(r, 300, 250, dup == duplicatesJoin), ys: randomRows(r, 280, 250, dup == duplicatesJoin)}
 	e := x.open.engine()
 	e.memoryRows = 100
-	dir, err := scratch.OpenDir(t.TempDir(), make([]byte, scratch.KeySize), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	x.attempt = attempt{
-		engines: [2]*engine{e, x.open.engine()}, files: [2]scratch.Files{scratch.Memory(), dir},
+		engines: [2]*engine{e, x.open.engine()}, files: [2]scratch.Files{scratch.Memory(), scratch.Memory()},
 		sources: [2]table.Source{tableOf(t, x.xs), tableOf(t, x.ys)}, specs: [2]job.Spec{specOf(params("both", join, dup, 50), nil)},
 	}
 	return x
@@ -100,7 +96,8 @@ func (x *resumable) succeed(t *testing.T, join string) int {
 	return int(x.open.sessions.Load() - before)
 }
 
-// Partitions that both sides finished are not run again.
+// Partitions that both sides finished are not run again, one of which keeps its
+// files sealed on disk.
 func TestResumeKeepsFinishedPartitions(t *testing.T) {
 	for _, join := range []string{joinInner, joinFull} {
 		for _, dup := range duplicates {
@@ -108,6 +105,11 @@ func TestResumeKeepsFinishedPartitions(t *testing.T) {
 			if dup == duplicatesRefuse && len(x.xs) != 250 {
 				t.Fatalf("%d rows", len(x.xs))
 			}
+			dir, err := scratch.OpenDir(t.TempDir(), make([]byte, scratch.KeySize), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.files[1] = dir
 			x.fail(t, 3)
 			x.fail(t, 5)
 			if n := x.succeed(t, join); x.parts < 8 || n != x.parts-5 {

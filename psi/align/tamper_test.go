@@ -172,14 +172,14 @@ func TestHostileNumbers(t *testing.T) {
 				engines: [2]*engine{o.engine(), o.engine()}, files: [2]scratch.Files{scratch.Memory(), scratch.Memory()},
 				sources: [2]table.Source{tableOf(t, xs), tableOf(t, ys)}, specs: [2]job.Spec{specOf(params("both", "full", "join", 1<<24), nil)},
 			}
-			_, errs := a.runWithin(t, 20*time.Second, sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
+			a.net = sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
 				if l.Self == "p1" && l.Label == "" {
 					return newLiar(ch, c.kind, c.body)
 				}
 				return ch
-			}})
-			if errs[0] == nil || c.want != nil && !errors.Is(errs[0], c.want) {
-				t.Errorf("%v", errs[0])
+			}}
+			if _, out := a.run(t); !errors.Is(out[0].Err, c.want) {
+				t.Errorf("%v", out[0].Err)
 			}
 		})
 	}

@@ -2,6 +2,8 @@ package rr22
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"runtime"
@@ -12,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yinqiao/yinqiao/mpc/oprf"
+	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -41,41 +45,67 @@ func keys(from, n int) iter.Seq[[]byte] {
 	}
 }
 
-// BenchmarkProtocol runs both parties in this process on sets of 2^20 rows, of
-// which half are common; keys in memory.
+// BenchmarkProtocol runs both parties in this process on sets of which half are
+// common; keys in memory.
 func BenchmarkProtocol(b *testing.B) {
-	for name, c := range map[string]correlator{"silent": silent{}, "dealer": dealer{}} {
+	for name, ole := range map[string]oprf.OLE{"silent": nil, "dealer": oprftest.Dealer{}} {
 		for _, log := range []int{12, 16, 18, 20, 22} {
-			b.Run(fmt.Sprintf("%s/2^%d", name, log), func(b *testing.B) {
-				n := 1 << log
-				xs, ys := keys(0, n), keys(n/2, n)
-				var bytes int64
-				runtime.GC()
-				start := cpu(b)
-				peak := watchMemory()
-				for b.Loop() {
-					out := sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}.Run(b,
-						func(ctx context.Context, s *session.Session) error {
-							_, err := send(ctx, s, xs, n, both, c)
-							return err
-						},
-						func(ctx context.Context, s *session.Session) error {
-							m, err := receive(ctx, s, ys, n, both, c)
-							if err == nil && len(m.Rows) != n-n/2 {
-								err = fmt.Errorf("%d rows", len(m.Rows))
-							}
-							return err
-						})
-					sessiontest.NoErrors(b, out)
-					bytes = out[0].Traffic.Sent + out[0].Traffic.Received
-				}
-				rows := float64(n) * float64(b.N)
-				b.ReportMetric(float64((cpu(b)-start).Nanoseconds())/rows, "cpu-ns/pair")
-				b.ReportMetric(float64(bytes)/float64(n), "B/row")
-				b.ReportMetric(float64(peak())/(1<<20), "heap-MiB")
-			})
+			n := 1 << log
+			x, y := fromItems(keys(0, n), n), fromItems(keys(n/2, n), n)
+			x.ole, y.ole = ole, ole
+			benchmark(b, fmt.Sprintf("%s/2^%d", name, log), x, y, n-n/2)
 		}
 	}
+}
+
+// BenchmarkSizes runs it on digests, for sides of all sizes: what Estimate says
+// comes from here.
+func BenchmarkSizes(b *testing.B) {
+	for _, logs := range [][2]int{{10, 10}, {20, 20}, {20, 10}, {10, 20}, {22, 22}} {
+		n, m := 1<<logs[0], 1<<logs[1]
+		benchmark(b, fmt.Sprintf("2^%dx2^%d", logs[0], logs[1]), fromDigests(digests(0, n)), fromDigests(digests(0, m)), min(n, m))
+	}
+}
+
+func benchmark(b *testing.B, name string, x, y input, common int) {
+	b.Run(name, func(b *testing.B) {
+		var bytes int64
+		runtime.GC()
+		start := cpu(b)
+		peak := watchMemory()
+		for b.Loop() {
+			out := sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}.Run(b,
+				func(ctx context.Context, s *session.Session) error {
+					_, err := send(ctx, s, x, both)
+					return err
+				},
+				func(ctx context.Context, s *session.Session) error {
+					m, err := receive(ctx, s, y, both)
+					if err == nil && len(m.Rows) != common {
+						err = fmt.Errorf("%d rows", len(m.Rows))
+					}
+					return err
+				})
+			sessiontest.NoErrors(b, out)
+			bytes = out[0].Traffic.Sent + out[0].Traffic.Received
+		}
+		rows := float64(max(x.n, y.n))
+		used := cpu(b) - start
+		b.ReportMetric(used.Seconds()/float64(b.N), "cpu-s")
+		b.ReportMetric(float64(used.Nanoseconds())/float64(b.N)/rows, "cpu-ns/row")
+		b.ReportMetric(float64(bytes)/rows, "B/row")
+		b.ReportMetric(float64(peak())/(1<<20), "heap-MiB")
+	})
+}
+
+// digests returns the digests of n subjects.
+func digests(from, n int) []Digest {
+	ds := make([]Digest, n)
+	for i := range ds {
+		h := sha256.Sum256(binary.LittleEndian.AppendUint64(nil, uint64(from+i)))
+		ds[i] = Digest(h[:len(ds[i])])
+	}
+	return ds
 }
 
 // watchMemory samples the heap until the function that it returns is called.

@@ -8,10 +8,9 @@ import (
 	"runtime"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/internal/wire"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 )
 
 // entry is the final hash of one key, its first bits only, with the own row of
@@ -166,7 +165,7 @@ func sortEntries(ctx context.Context, a []entry) error {
 	workers := min(runtime.GOMAXPROCS(0), 1+len(a)/(1<<partBits))
 	share := func(i int) []entry { return a[len(a)*i/workers : len(a)*(i+1)/workers] }
 	next := make([][]int, workers)
-	err := parallel(ctx, workers, func(i int) error {
+	err := parallel.For(ctx, workers, 1, func(i, _ int) error {
 		next[i] = make([]int, 1<<top)
 		for j := range share(i) {
 			next[i][digit(&share(i)[j])]++
@@ -185,7 +184,7 @@ func sortEntries(ctx context.Context, a []entry) error {
 		ends[d+1] = at
 	}
 	b := make([]entry, len(a))
-	err = parallel(ctx, workers, func(i int) error {
+	err = parallel.For(ctx, workers, 1, func(i, _ int) error {
 		to := next[i]
 		for _, e := range share(i) {
 			d := digit(&e)
@@ -197,7 +196,7 @@ func sortEntries(ctx context.Context, a []entry) error {
 	if err != nil {
 		return err
 	}
-	return parallel(ctx, 1<<top, func(d int) error {
+	return parallel.For(ctx, 1<<top, 1, func(d, _ int) error {
 		sortPart(a[ends[d]:ends[d+1]], b[ends[d]:ends[d+1]], top)
 		return nil
 	})
@@ -267,25 +266,4 @@ func (m *matcher) next(e *entry) {
 		m.at++
 	}
 	m.seen++
-}
-
-// parallel calls f for each i in [0, n) on as many goroutines as there are
-// processors, and waits for all of them.
-func parallel(ctx context.Context, n int, f func(i int) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	workers := min(n, runtime.GOMAXPROCS(0))
-	for w := range workers {
-		g.Go(func() error {
-			for i := w; i < n; i += workers {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if err := f(i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
 }

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/yinqiao/yinqiao/mpc/gf128"
-	"github.com/yinqiao/yinqiao/mpc/share"
+	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -43,18 +42,25 @@ func align(t testing.TB, net sessiontest.Net, xs, ys []string, p Params) result 
 
 func alignEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
-	return alignOver(t, net, silent{}, xs, ys, ps, pr)
+	return alignOver(t, net, nil, xs, ys, ps, pr)
 }
 
-func alignOver(t testing.TB, net sessiontest.Net, c correlator, xs, ys []string, ps, pr Params) (r result) {
+// dealt is items with a vector OLE for tests; a nil one is the real one.
+func dealt(xs []string, ole oprf.OLE) input {
+	in := fromItems(items(xs), len(xs))
+	in.ole = ole
+	return in
+}
+
+func alignOver(t testing.TB, net sessiontest.Net, ole oprf.OLE, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
 	r.out = net.Run(t,
 		func(ctx context.Context, s *session.Session) (err error) {
-			r.sender, err = send(ctx, s, items(xs), len(xs), ps, c)
+			r.sender, err = send(ctx, s, dealt(xs, ole), ps)
 			return err
 		},
 		func(ctx context.Context, s *session.Session) (err error) {
-			r.receiver, err = receive(ctx, s, items(ys), len(ys), pr, c)
+			r.receiver, err = receive(ctx, s, dealt(ys, ole), pr)
 			return err
 		})
 	return r
@@ -114,59 +120,4 @@ func shuffled(xs []string, seed uint64) []string {
 	xs = slices.Clone(xs)
 	mrand.New(mrand.NewPCG(seed, 1)).Shuffle(len(xs), func(i, j int) { xs[i], xs[j] = xs[j], xs[i] })
 	return xs
-}
-
-// dealer is a correlator without security: both sides expand the session's ID.
-// Its cost is next to nothing, so that tests of the rest of the protocol can
-// run often, and its outputs can be made again to look behind the masks.
-type dealer struct{ limit int }
-
-type dealt struct {
-	stream *share.Stream
-	delta  gf128.Element
-}
-
-func (dealer) name() string { return "dealer" }
-
-func (d dealer) piece() int { return max(d.limit, 1) }
-
-func deal(s *session.Session) *dealt {
-	var key [share.KeySize]byte
-	copy(key[:], s.ID())
-	d := &dealt{stream: share.KeyedStream(&key)}
-	d.delta = gf128.Element{Lo: d.stream.Uint64(), Hi: d.stream.Uint64()}
-	return d
-}
-
-func (dealer) sender(_ context.Context, s *session.Session) (voleSender, error) {
-	return dealtSender{deal(s)}, nil
-}
-
-func (dealer) receiver(_ context.Context, s *session.Session) (voleReceiver, error) {
-	return dealtReceiver{deal(s)}, nil
-}
-
-func (d *dealt) extend(n int) (a, b, c []gf128.Element) {
-	a, b = make([]gf128.Element, n), make([]gf128.Element, n)
-	gf128.Random(d.stream, a)
-	gf128.Random(d.stream, b)
-	c = slices.Clone(b)
-	gf128.MulAdd(c, a, d.delta)
-	return a, b, c
-}
-
-type dealtSender struct{ *dealt }
-
-func (d dealtSender) Delta() gf128.Element { return d.delta }
-
-func (d dealtSender) Extend(_ context.Context, n int) ([]gf128.Element, error) {
-	_, b, _ := d.extend(n)
-	return b, nil
-}
-
-type dealtReceiver struct{ *dealt }
-
-func (d dealtReceiver) Extend(_ context.Context, n int) (a, c []gf128.Element, err error) {
-	a, _, c = d.extend(n)
-	return a, c, nil
 }

@@ -15,15 +15,19 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	alignment "github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
 
+// benchKey appends the key of subject i.
+func benchKey(b []byte, i int64) []byte { return alignment.AppendSubject(b, i) }
+
 func spec(change func(*job.Spec)) job.Spec {
 	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
 	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: Sender, Inputs: in}, {Party: "p1", Role: Receiver, Inputs: in},
+		{Party: "p0", Role: alignment.Sender, Inputs: in}, {Party: "p1", Role: alignment.Receiver, Inputs: in},
 	}}
 	if change != nil {
 		change(&s)
@@ -93,7 +97,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	results, out := runJobs(t, spec(nil), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != 2 || r.Rows != 3 || r.Tables["intersection"].(*table.Table).Rows() != 2 {
+		if r.Counts[job.CountCommon] != 2 || r.Counts[alignment.CountJoined] != 2 || r.Rows != 3 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 		var names []string
@@ -106,50 +110,13 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	}
 	got := [2][]string{rowsOf(t, results[0].Tables["intersection"]), rowsOf(t, results[1].Tables["intersection"])}
 	want := map[string]string{"ab|c|2": "AB|c|8", "11010119900101123X|q|3": " １1010119900101123x |Q|7"}
+	if len(got[0]) != len(want) || len(got[1]) != len(want) {
+		t.Fatalf("%v", got)
+	}
 	for k := range got[0] {
 		if want[got[0][k]] != got[1][k] {
 			t.Errorf("row %d: %q is aligned with %q", k, got[0][k], got[1][k])
 		}
-	}
-}
-
-// What a result holds and a view shows stands in Reveals, for every role and
-// output, and nothing else does.
-func TestRevealsCoversTheResult(t *testing.T) {
-	d := Definition()
-	x := people(t, [3]string{"1", "a", "b"})
-	for _, p := range []string{"", `{"output":"both"}`, `{"output":"receiver"}`} {
-		s := spec(params(p))
-		results, out := runJobs(t, s, [2]table.Source{x, x})
-		sessiontest.NoErrors(t, out)
-		for i, role := range []job.Role{Sender, Receiver} {
-			said := map[string]bool{}
-			for _, x := range d.Reveals(s) {
-				if x.To == "" || x.To == role {
-					said[x.Field] = true
-				}
-			}
-			for _, f := range results[i].Fields() {
-				if !said[f] {
-					t.Errorf("%s: %s holds %q, which Reveals does not list", p, role, f)
-				}
-				delete(said, f)
-			}
-			for f := range said {
-				if !strings.HasPrefix(f, "view.") {
-					t.Errorf("%s: Reveals lists %q for %s, which its result does not hold", p, f, role)
-				}
-			}
-		}
-	}
-	below := func(min int64) (fs []string) {
-		for _, x := range d.Reveals(spec(func(s *job.Spec) { s.Limits.MinIntersection = min })) {
-			fs = append(fs, string(x.To)+":"+x.Field)
-		}
-		return fs
-	}
-	if slices.Contains(below(0), "sender:view.below") || !slices.Contains(below(5), "sender:view.below") {
-		t.Errorf("view.below is revealed exactly where there is a minimum: %v, %v", below(0), below(5))
 	}
 }
 
@@ -184,70 +151,16 @@ func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
 	}
 }
 
-func TestJobRefusesKeysThatCannotBeUsed(t *testing.T) {
-	good := people(t, [3]string{"1", "a", "b"})
-	for name, c := range map[string]struct {
-		bad  *table.Table
-		want error
-	}{
-		"duplicates by the rule": {people(t, [3]string{"1", "a", "b"}, [3]string{"2", " A", "B"}), table.ErrDuplicateKeys},
-		"blank":                  {people(t, [3]string{"1", "a", " "}), table.ErrBlankKeys},
-	} {
-		_, out := runJobs(t, spec(nil), [2]table.Source{good, c.bad})
-		if err := sessiontest.Cause(out); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
+// Three partitions, padded, each a session of its own.
+func TestJobInPartitions(t *testing.T) {
+	const n, common = 10_000, 1234
+	s := spec(params(`{"partition_rows":4096,"join":"full"}`))
+	results, out := runJobs(t, s, [2]table.Source{alignment.Subjects(n, 0), alignment.Subjects(n, n-common)})
+	sessiontest.NoErrors(t, out)
+	for i, r := range results {
+		if r.Counts[job.CountCommon] != common || r.Counts[alignment.CountJoined] != 2*n-common || r.Rows != n {
+			t.Errorf("p%d: %+v", i, r)
 		}
-	}
-}
-
-// Keys of one column never match keys of two, so the difference is named.
-func TestJobNamesADifferenceInKeyColumns(t *testing.T) {
-	b := table.NewBuilder(table.Schema{{Name: "id", Type: table.Text, Key: true}})
-	b.Texts(0).Append("a")
-	one, err := b.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, out := runJobs(t, spec(nil), [2]table.Source{people(t, [3]string{"1", "a", "b"}), one})
-	var m *session.MismatchError
-	if err := sessiontest.Cause(out); !errors.As(err, &m) || m.Field != "items" {
-		t.Errorf("%v", err)
-	}
-}
-
-func TestValidate(t *testing.T) {
-	d := Definition()
-	for _, s := range []string{"", "{}", `{"key_rule":"id.v1","false_match_bits":50,"output":"receiver"}`} {
-		if err := d.Validate(spec(params(s))); err != nil {
-			t.Errorf("%q: %v", s, err)
-		}
-	}
-	for name, change := range map[string]func(*job.Spec){
-		"false_match_bits": params(`{"false_match_bits":1}`),
-		"key_rule":         params(`{"key_rule":"none"}`),
-		`output is "all"`:  params(`{"output":"all"}`),
-		"salt":             params(`{"salt":"x"}`), // no such parameter
-		"after the object": params(`{} {}`),
-		"minimum":          func(s *job.Spec) { s.Limits.MinIntersection = -1 },
-		"exactly 1 sender": func(s *job.Spec) { s.Parties[0].Role = Receiver },
-		"no role":          func(s *job.Spec) { s.Parties[0].Role = "helper" },
-		"receiver, got 0":  func(s *job.Spec) { s.Parties = s.Parties[:1] },
-		"p1 needs exactly": func(s *job.Spec) { s.Parties[1].Inputs = nil },
-		"at least one":     func(s *job.Spec) { s.Parties[1].Inputs = []job.Input{{Entry: "e"}} },
-		"p0 is a recipient": func(s *job.Spec) {
-			s.Params, s.Recipients = json.RawMessage(`{"output":"receiver"}`), []session.PartyID{"p0", "p1"}
-		},
-	} {
-		want := name
-		if name == "key_rule" {
-			want = "none"
-		}
-		if err := d.Validate(spec(change)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := job.NewRegistry(d); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -273,7 +186,7 @@ func TestAssumptionsOfTheBuildingBlocks(t *testing.T) {
 	}
 	name := regexp.MustCompile("`((?:lpn|ddh|cdh|icm|prg|rom)\\.[a-z0-9.]+)`")
 	stated := Definition().Assumptions
-	for _, page := range []string{"ot.md", "vole.md", "okvs.md"} {
+	for _, page := range []string{"ot.md", "vole.md", "okvs.md", "psi-align.md"} {
 		for _, m := range name.FindAllStringSubmatch(read(page), -1) {
 			if !slices.Contains(stated, m[1]) {
 				t.Errorf("%s rests on %s, which the contract does not name", page, m[1])
@@ -290,27 +203,57 @@ func TestAssumptionsOfTheBuildingBlocks(t *testing.T) {
 
 func TestBench(t *testing.T) {
 	d := Definition()
-	for _, n := range []int64{1, 2, 301} {
-		b, err := d.Bench(n)
+	if _, err := job.NewRegistry(d); err != nil {
+		t.Error(err)
+	}
+	for _, sizes := range [][2]int64{{1, 1}, {2, 2}, {301, 301}, {17, 200}} {
+		b, err := d.BenchSizes(sizes[0], sizes[1])
 		if err != nil {
 			t.Fatal(err)
 		}
 		results, out := runJobs(t, b.Spec, [2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
 		sessiontest.NoErrors(t, out)
-		clear, err := d.Clear(t.Context(), b.Spec, b.Inputs)
-		if err != nil {
-			t.Fatal(err)
-		}
 		for i := range results {
-			if got := results[i].Counts[job.CountCommon]; got != n-n/2 || got != clear[job.CountCommon] {
-				t.Errorf("n %d: p%d has %d common rows, the plaintext %v", n, i, got, clear[job.CountCommon])
+			if got := results[i].Counts[job.CountCommon]; got != b.Common {
+				t.Errorf("%v: p%d has %d common rows, want %d", sizes, i, got, b.Common)
 			}
 		}
 		if err := b.Baseline(t.Context()); err != nil || b.BaselineName == "" {
-			t.Errorf("n %d: baseline %q: %v", n, b.BaselineName, err)
+			t.Errorf("%v: baseline %q: %v", sizes, b.BaselineName, err)
 		}
 	}
-	if _, err := d.Bench(0); !errors.Is(err, ErrSize) {
-		t.Errorf("a benchmark of nothing: %v", err)
+}
+
+// The estimate is of the run that the job makes of the sizes, and grows with
+// them; its bytes are those of a real run, within a third.
+func TestEstimate(t *testing.T) {
+	d := Definition()
+	if _, err := d.Estimate(spec(nil), []int64{-1, 5}); err == nil {
+		t.Error("an estimate of a negative number of rows")
+	}
+	small, err := d.Estimate(spec(nil), []int64{1 << 20, 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := d.Estimate(spec(nil), []int64{1 << 25, 1 << 25})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if large.CPUSeconds < 20*small.CPUSeconds || large.Bytes < 25*small.Bytes || large.Rounds <= small.Rounds {
+		t.Errorf("%+v and %+v", small, large)
+	}
+	const n = 1 << 15
+	b, err := d.Bench(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, out := runJobs(t, b.Spec, [2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
+	sessiontest.NoErrors(t, out)
+	c, err := d.Estimate(b.Spec, []int64{n, n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := out[0].Traffic.Sent + out[0].Traffic.Received; float64(c.Bytes) < 0.67*float64(got) || float64(c.Bytes) > 1.5*float64(got) {
+		t.Errorf("estimated %d bytes, were %d", c.Bytes, got)
 	}
 }

@@ -8,10 +8,9 @@
 //	m, err := rr22.Receive(ctx, s, keys.All(), keys.Len(), rr22.Params{Broadcast: true})
 //	// m.Rows[k] at both parties is the same subject
 //
-// The receiver encodes its keys in an oblivious key-value store (mpc/okvs) and
-// sends it under the mask of a vector OLE (mpc/vole). With its own half of that,
-// the sender can compute a hash of any key, and the receiver of its own keys
-// only. The sender sends the hashes of its keys; the receiver compares.
+// By an oblivious pseudorandom function (mpc/oprf) the receiver learns a hash of
+// each of its keys, and the sender can compute it of any key. The sender sends the
+// hashes of its keys; the receiver compares.
 //
 // Security: semi-honest parties; learning parity with noise, decisional
 // Diffie-Hellman, AES-128 as an ideal cipher, SHA-256 and SHA-512 as random
@@ -25,20 +24,15 @@ package rr22
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
 	"math/bits"
-	"runtime"
-	"slices"
 	"strconv"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/yinqiao/yinqiao/mpc/aeshash"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
-	"github.com/yinqiao/yinqiao/mpc/okvs"
+	"github.com/yinqiao/yinqiao/mpc/oprf"
+	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -123,16 +117,15 @@ func (p Params) output() string {
 	return outputReceiver
 }
 
-func (p Params) fields(sender, receiver session.PartyID, vole string) []session.Field {
-	return []session.Field{
+func (p Params) fields(sender, receiver session.PartyID, in input) []session.Field {
+	return append([]session.Field{
 		{Name: "sender", Value: string(sender)},
 		{Name: "receiver", Value: string(receiver)},
-		{Name: "okvs", Value: okvs.Version},
-		{Name: "vole", Value: vole},
 		{Name: "items", Value: p.Items},
+		{Name: "item_form", Value: in.form},
 		{Name: "false_match_bits", Value: strconv.Itoa(p.falseMatchBits())},
 		{Name: "output", Value: p.output()},
-	}
+	}, oprf.Fields(in.ole)...)
 }
 
 // Match is the result of one party: Rows[k] is the index of the own row whose
@@ -140,66 +133,53 @@ func (p Params) fields(sender, receiver session.PartyID, vole string) []session.
 // empty without Params.Broadcast.
 type Match struct{ Rows []int32 }
 
+// Digest is an item that is pseudorandom and of this run alone, such as the
+// first bytes of a hash of a fresh seed and a key.
+type Digest = [oprf.DigestSize]byte
+
 // Send runs the sender's role on n items, which must be distinct; each is valid
 // until the next is asked for. It holds about 60 bytes a row, and 100 MB.
 func Send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p Params) (Match, error) {
-	return send(ctx, s, items, n, p, silent{})
+	return send(ctx, s, fromItems(items, n), p)
 }
 
-func send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p Params, c correlator) (Match, error) {
-	r, err := begin(ctx, s, true, items, n, p, c)
+// SendDigests is [Send] for items that need no hashing. Both parties' items are,
+// or neither's.
+func SendDigests(ctx context.Context, s *session.Session, items []Digest, p Params) (Match, error) {
+	return send(ctx, s, fromDigests(items), p)
+}
+
+func send(ctx context.Context, s *session.Session, in input, p Params) (Match, error) {
+	r, err := begin(ctx, s, true, in, p)
 	if err != nil {
 		return Match{}, err
 	}
 	defer r.close()
 
-	// b of the vector OLE with the receiver, which has a and c = b + Δ·a,
-	v, err := c.sender(ctx, r.sub)
-	if err != nil {
-		return Match{}, err
+	// The hashes of the own keys.
+	entries := make([]entry, r.rows)
+	if err := oprf.Send(ctx, r.config, r.takeKeys(), r.enter(entries)); err != nil {
+		return Match{}, r.fault(err)
 	}
-	// and p + a of its vector p: b + Δ·(p + a) is c + Δ·p, which decodes to what
-	// c does plus Δ times what p does. For a key of the receiver that is
-	// Δ·value(key).
-	var table *okvs.Table
-	entries := make([]entry, n)
-	for pc := range r.pieces(c.piece()) {
-		b, err := v.Extend(ctx, pc.drawn)
-		if err != nil {
-			return Match{}, err
-		}
-		b = b[:pc.size]
-		if pc.first {
-			if table, err = r.recvSeed(ctx); err != nil {
-				return Match{}, err
-			}
-		}
-		if err := r.recvVector(ctx, b, v.Delta()); err != nil {
-			return Match{}, err
-		}
-		if err := r.decode(ctx, table, pc, b, v.Delta(), entries); err != nil {
-			return Match{}, err
-		}
-	}
-	if err := r.link.empty(ctx, kindCheck); err != nil {
+	if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
 		return Match{}, err
 	}
 
-	// The hashes, in an order that says nothing.
+	// They go out in an order that says nothing.
 	if err := sortEntries(ctx, entries); err != nil {
 		return Match{}, err
 	}
 	if err := r.sendHashes(ctx, entries); err != nil {
 		return Match{}, err
 	}
-	if err := r.link.send(ctx, kindCheck, nil); err != nil {
+	if err := r.link.Send(ctx, kindCheck, nil); err != nil {
 		return Match{}, err
 	}
 	if !p.Broadcast {
 		if err := r.recvFinished(ctx); err != nil {
 			return Match{}, err
 		}
-		return Match{}, r.link.send(ctx, kindDone, nil)
+		return Match{}, r.link.Send(ctx, kindDone, nil)
 	}
 
 	// Which of them are common.
@@ -211,7 +191,7 @@ func send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int
 	if count < p.MinIntersection {
 		return Match{}, r.sendBelow(ctx)
 	}
-	if err := r.sendCount(ctx, count); err != nil {
+	if err := r.link.SendNumber(ctx, kindDone, count); err != nil {
 		return Match{}, err
 	}
 	return Match{Rows: rows}, nil
@@ -220,51 +200,33 @@ func send(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int
 // Receive runs the receiver's role on n items, which must be distinct; each is
 // valid until the next is asked for. It holds about 60 bytes a row, and 150 MB.
 func Receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p Params) (Match, error) {
-	return receive(ctx, s, items, n, p, silent{})
+	return receive(ctx, s, fromItems(items, n), p)
 }
 
-func receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p Params, c correlator) (Match, error) {
-	r, err := begin(ctx, s, false, items, n, p, c)
+// ReceiveDigests is the other side of [SendDigests].
+func ReceiveDigests(ctx context.Context, s *session.Session, items []Digest, p Params) (Match, error) {
+	return receive(ctx, s, fromDigests(items), p)
+}
+
+func receive(ctx context.Context, s *session.Session, in input, p Params) (Match, error) {
+	r, err := begin(ctx, s, false, in, p)
 	if err != nil {
 		return Match{}, err
 	}
 	defer r.close()
 
-	// The vector is encoded while the vector OLE begins.
-	encoding, err := r.encode(ctx)
+	// The hashes of the own keys; those are encoded while the vector OLE begins.
+	e, err := oprf.Encode(ctx, s.Rand(), r.takeKeys())
 	if err != nil {
 		return Match{}, err
 	}
-	defer encoding.stop()
-	v, err := c.receiver(ctx, r.sub)
-	if err != nil {
-		return Match{}, err
+	defer e.Close()
+	entries := make([]entry, r.rows)
+	if err := e.Receive(ctx, r.config, r.enter(entries)); err != nil {
+		return Match{}, r.fault(err)
 	}
-	entries := make([]entry, n)
-	for pc := range r.pieces(c.piece()) {
-		a, sum, err := v.Extend(ctx, pc.drawn)
-		if err != nil {
-			return Match{}, err
-		}
-		if err := encoding.wait(); err != nil {
-			return Match{}, err
-		}
-		if pc.first {
-			if err := r.link.send(ctx, kindSeed, encoding.table.Seed[:]); err != nil {
-				return Match{}, err
-			}
-		}
-		a, sum = a[:pc.size], sum[:pc.size]
-		gf128.Add(a, encoding.vector[pc.start:])
-		if err := r.sendVector(ctx, a); err != nil {
-			return Match{}, err
-		}
-		if err := r.decode(ctx, encoding.table, pc, sum, gf128.Element{}, entries); err != nil {
-			return Match{}, err
-		}
-	}
-	encoding.vector, encoding.table = nil, nil
-	if err := r.link.send(ctx, kindCheck, nil); err != nil {
+	e.Close()
+	if err := r.link.Send(ctx, kindCheck, nil); err != nil {
 		return Match{}, err
 	}
 
@@ -276,7 +238,7 @@ func receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 	if err := r.recvHashes(ctx, m); err != nil {
 		return Match{}, err
 	}
-	if err := r.link.empty(ctx, kindCheck); err != nil {
+	if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
 		return Match{}, err
 	}
 	count := int64(len(m.rows))
@@ -284,10 +246,10 @@ func receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 		return Match{}, r.sendBelow(ctx)
 	}
 	if !p.Broadcast {
-		if err := r.link.send(ctx, kindDone, nil); err != nil {
+		if err := r.link.Send(ctx, kindDone, nil); err != nil {
 			return Match{}, err
 		}
-		if err := r.link.empty(ctx, kindDone); err != nil {
+		if err := r.link.RecvEmpty(ctx, kindDone); err != nil {
 			return Match{}, err
 		}
 		return Match{Rows: m.rows}, nil
@@ -297,7 +259,7 @@ func receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 	if err := r.sendMatches(ctx, m.bits); err != nil {
 		return Match{}, err
 	}
-	if err := r.sendCount(ctx, count); err != nil {
+	if err := r.link.SendNumber(ctx, kindDone, count); err != nil {
 		return Match{}, err
 	}
 	if err := r.recvCount(ctx, count); err != nil {
@@ -306,26 +268,45 @@ func receive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n 
 	return Match{Rows: m.rows}, nil
 }
 
+// input is the own items, and what makes keys of them.
+type input struct {
+	n    int
+	form string // parties have to agree on it
+	keys func(ctx context.Context, transcript [32]byte) ([]gf128.Element, error)
+	ole  oprf.OLE // nil but in tests
+}
+
+func fromItems(items iter.Seq[[]byte], n int) input {
+	return input{n: n, form: "bytes", keys: func(ctx context.Context, transcript [32]byte) ([]gf128.Element, error) {
+		return oprf.Keys(ctx, transcript, items, n)
+	}}
+}
+
+func fromDigests(items []Digest) input {
+	return input{n: len(items), form: "digests", keys: func(ctx context.Context, transcript [32]byte) ([]gf128.Element, error) {
+		return oprf.KeysOfDigests(ctx, transcript, items)
+	}}
+}
+
 // run is one party's state in one session. It is single-use.
 type run struct {
 	params   Params
 	sess     *session.Session
-	sub      *session.Session // of the vector OLE
-	link     *link
-	keys     []gf128.Element // digests of the own items, by row
-	layout   okvs.Layout     // of the receiver's rows
-	form     hashForm        // of the sender's hashes
+	link     *transcript.Link
+	keys     []gf128.Element // of the own items, by row
+	config   oprf.Config
+	form     hashForm // of the sender's hashes
 	rows     int
 	peerRows int
 }
 
 // begin agrees on the parameters, hashes the items and exchanges the sizes.
-func begin(ctx context.Context, s *session.Session, sender bool, items iter.Seq[[]byte], n int, p Params, c correlator) (*run, error) {
+func begin(ctx context.Context, s *session.Session, sender bool, in input, p Params) (*run, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	if n < 0 || n > MaxRows {
-		return nil, fmt.Errorf("%w: %d rows, the limit is %d", ErrSize, n, MaxRows)
+	if in.n < 0 || in.n > MaxRows {
+		return nil, fmt.Errorf("%w: %d rows, the limit is %d", ErrSize, in.n, MaxRows)
 	}
 	peer, ch, err := s.Other()
 	if err != nil {
@@ -335,12 +316,12 @@ func begin(ctx context.Context, s *session.Session, sender bool, items iter.Seq[
 	if !sender {
 		from, to = peer, s.Self()
 	}
-	if err := s.Bind(ctx, Name, p.fields(from, to, c.name())...); err != nil {
+	if err := s.Bind(ctx, Name, p.fields(from, to, in)...); err != nil {
 		return nil, err
 	}
-	r := &run{params: p, link: newLink(ch, peer, sender), sess: s, rows: n}
-	if r.keys, err = digestItems(ctx, s.Transcript(), items, n); err != nil {
-		return nil, err
+	r := &run{params: p, sess: s, link: protocol.Link(ch, peer, sender), rows: in.n}
+	if r.keys, err = in.keys(ctx, s.Transcript()); err != nil {
+		return nil, r.fault(err)
 	}
 	if err := r.exchangeRows(ctx); err != nil {
 		return nil, err
@@ -349,187 +330,44 @@ func begin(ctx context.Context, s *session.Session, sender bool, items iter.Seq[
 	if !sender {
 		encoded, hashed = hashed, encoded
 	}
-	if r.layout, err = okvs.NewLayout(encoded); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSize, err)
-	}
 	if r.form, err = p.hashForm(hashed, encoded); err != nil {
 		return nil, err
 	}
-	r.sub, err = s.Fork(ctx, "vole")
+	r.config = oprf.Config{Conn: conn{r.link}, Rows: encoded, OLE: in.ole}
+	r.config.Session, err = s.Fork(ctx, "vole")
 	return r, err
 }
 
 // close ends the vector OLE's channel.
-func (r *run) close() { r.sub.CloseSend() }
+func (r *run) close() { r.config.Session.CloseSend() }
 
-// digestItems returns the first 16 bytes of SHA-256 over the transcript, which
-// makes them worthless in another session, and each of n items.
-func digestItems(ctx context.Context, transcript [32]byte, items iter.Seq[[]byte], n int) ([]gf128.Element, error) {
-	digests := make([]gf128.Element, n)
-	// Items are valid until the next one only: a batch is copied and then
-	// hashed by all workers.
-	const batch, block = 1 << 14, 1 << 11
-	var arena []byte
-	ends := make([]int, 1, batch+1)
-	done := 0
-	flush := func() error {
-		n := len(ends) - 1
-		err := parallel(ctx, (n+block-1)/block, func(b int) error {
-			buf := append(make([]byte, 0, 256), transcript[:]...)
-			for i := b * block; i < min((b+1)*block, n); i++ {
-				buf = append(buf[:len(transcript)], arena[ends[i]:ends[i+1]]...)
-				d := sha256.Sum256(buf)
-				digests[done+i] = gf128.FromBytes([gf128.Size]byte(d[:gf128.Size]))
-			}
-			return nil
-		})
-		done += n
-		arena, ends = arena[:0], ends[:1]
-		return err
-	}
-	seen := 0
-	for item := range items {
-		if seen++; seen > n {
-			break
-		}
-		arena = append(arena, item...)
-		if ends = append(ends, len(arena)); len(ends) > batch {
-			if err := flush(); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if seen != n {
-		return nil, fmt.Errorf("%w: %d rows were announced and the source has more or fewer", ErrSize, n)
-	}
-	return digests, flush()
+// takeKeys returns the keys, which r then no longer holds.
+func (r *run) takeKeys() []gf128.Element {
+	keys := r.keys
+	r.keys = nil
+	return keys
 }
 
-func (r *run) exchangeRows(ctx context.Context) error {
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.link.send(gctx, kindRows, appendNumber(nil, int64(r.rows))) })
-	g.Go(func() error {
-		body, err := r.link.recv(gctx, kindRows)
-		if err != nil {
-			return err
-		}
-		n, err := parseRows(body)
-		r.peerRows = n
-		return err
-	})
-	return g.Wait()
-}
-
-// The hashes of this protocol: of a key to the value that it has in the vector,
-// and of what is decoded to what is compared.
-var (
-	valueHash = aeshash.Named("yinqiao/" + Name + "/value")
-	finalHash = aeshash.Named("yinqiao/" + Name + "/final")
-)
-
-// encoding is the receiver's vector in the making.
-type encoding struct {
-	vector []gf128.Element
-	table  *okvs.Table
-	done   chan struct{}
-	err    error
-	cancel context.CancelFunc
-}
-
-func (e *encoding) wait() error {
-	<-e.done
-	return e.err
-}
-
-// stop ends what is still going on, and waits for that.
-func (e *encoding) stop() {
-	e.cancel()
-	<-e.done
-}
-
-// encode begins to encode the own keys. It takes its randomness before it
-// returns, so that a source that is no crypto/rand is read in one order.
-func (r *run) encode(ctx context.Context) (*encoding, error) {
-	stream, err := r.stream()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	e := &encoding{done: make(chan struct{}), cancel: cancel}
-	go func() {
-		defer close(e.done)
-		e.vector, e.table, e.err = okvs.Encode(ctx, stream, r.keys, func(dst, keys []gf128.Element, _ []int32) {
-			valueHash.Hash(dst, keys)
-		})
-		r.keys = nil
-		if errors.Is(e.err, okvs.ErrDuplicates) {
-			e.err = fmt.Errorf("%w: %w", ErrDuplicates, e.err)
-		}
-	}()
-	return e, nil
-}
-
-// piece is a part of the vector that is made at a time: bins from firstBin to,
-// but without, endBin.
-type piece struct {
-	firstBin, endBin int
-	start, size      int // in elements of the vector
-	drawn            int // elements of vector OLE to make for it: the same for all pieces
-	first            bool
-}
-
-// pieces cuts the vector into pieces of about the same size and of at most
-// limit elements, or one bin.
-func (r *run) pieces(limit int) iter.Seq[piece] {
-	return func(yield func(piece) bool) {
-		stride, bins := r.layout.Stride(), r.layout.Bins
-		most := max(1, limit/stride) // bins
-		n := (bins + most - 1) / most
-		for i := range n {
-			from, to := bins*i/n, bins*(i+1)/n
-			if !yield(piece{from, to, from * stride, (to - from) * stride, (bins + n - 1) / n * stride, i == 0}) {
-				return
-			}
+// enter makes entries of the hashes that come.
+func (r *run) enter(entries []entry) oprf.Output {
+	return func(first int, values []gf128.Element, rows []int32) {
+		to := entries[first:]
+		for i := range values {
+			to[i] = r.form.entry(values[i], rows[i])
 		}
 	}
 }
 
-// decode computes the final hashes of the own keys in the bins of a piece,
-// which decode from v, plus delta times each key's value.
-func (r *run) decode(ctx context.Context, t *okvs.Table, pc piece, v []gf128.Element, delta gf128.Element, entries []entry) error {
-	stride := r.layout.Stride()
-	workers := min(pc.endBin-pc.firstBin, runtime.GOMAXPROCS(0))
-	err := parallel(ctx, workers, func(w int) error {
-		var hashes []gf128.Element
-		for bin := pc.firstBin + w; bin < pc.endBin; bin += workers {
-			keys, rows := t.Bin(bin)
-			hashes = slices.Grow(hashes[:0], len(keys))[:len(keys)]
-			t.DecodeBin(bin, hashes, v[(bin-pc.firstBin)*stride:][:stride])
-			if !delta.IsZero() {
-				addValues(hashes, keys, delta)
-			}
-			finalHash.Hash(hashes, hashes)
-			to := entries[t.Start(bin):]
-			for j := range hashes {
-				to[j] = r.form.entry(hashes[j], rows[j])
-			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-		}
-		return nil
-	})
-	r.sess.Progress("decode", int64(t.Start(pc.endBin)), int64(r.rows))
+// fault gives the faults of the building block that callers know the names that
+// they have here.
+func (r *run) fault(err error) error {
+	switch {
+	case errors.Is(err, oprf.ErrDuplicates):
+		return fmt.Errorf("%w: %w", ErrDuplicates, err)
+	case errors.Is(err, oprf.ErrSize):
+		return fmt.Errorf("%w: %w", ErrSize, err)
+	case errors.Is(err, oprf.ErrMessage):
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
 	return err
-}
-
-// addValues adds delta times each key's value to its hash.
-func addValues(hashes, keys []gf128.Element, delta gf128.Element) {
-	var values [256]gf128.Element
-	for len(keys) > 0 {
-		n := min(len(keys), len(values))
-		valueHash.Hash(values[:n], keys[:n])
-		gf128.MulAdd(hashes[:n], values[:n], delta)
-		hashes, keys = hashes[n:], keys[n:]
-	}
 }

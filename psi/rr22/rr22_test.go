@@ -13,6 +13,10 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/okvs"
+	"github.com/yinqiao/yinqiao/mpc/oprf"
+	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -54,12 +58,12 @@ func TestSeveralMessagesAndPieces(t *testing.T) {
 	n := 200_000
 	xs, ys := shuffled(number(0, n), 4), shuffled(number(n/3, n/3+n), 5)
 	for _, limit := range []int{1, 100_000, 200_000, 1 << 30} {
-		c := dealer{limit}
+		c := oprftest.Dealer{Limit: limit}
 		checkIdeal(t, xs, ys, both, alignOver(t, sessiontest.Net{}, c, xs, ys, both, both))
 	}
 	// Ragged: 3 bins in one direction, one in the other.
-	checkIdeal(t, xs[:40], ys, both, alignOver(t, sessiontest.Net{}, dealer{200_000}, xs[:40], ys, both, both))
-	checkIdeal(t, xs, ys[:40], both, alignOver(t, sessiontest.Net{}, dealer{200_000}, xs, ys[:40], both, both))
+	checkIdeal(t, xs[:40], ys, both, alignOver(t, sessiontest.Net{}, oprftest.Dealer{Limit: 200_000}, xs[:40], ys, both, both))
+	checkIdeal(t, xs, ys[:40], both, alignOver(t, sessiontest.Net{}, oprftest.Dealer{Limit: 200_000}, xs, ys[:40], both, both))
 }
 
 // Sizes and overlaps against the plaintext; row i of either side is a known
@@ -127,7 +131,7 @@ func TestMinimumIntersection(t *testing.T) {
 		{11, 11, false, false},
 		{0, 11, false, false},
 	} {
-		r := alignOver(t, sessiontest.Net{}, dealer{}, xs, ys,
+		r := alignOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys,
 			Params{MinIntersection: c.sender, Broadcast: c.broadcast}, Params{MinIntersection: c.receiver, Broadcast: c.broadcast})
 		if c.ok {
 			checkIdeal(t, xs, ys, Params{Broadcast: c.broadcast}, r)
@@ -166,11 +170,11 @@ func TestBelowTheMinimumBothSidesSaySo(t *testing.T) {
 			}
 			sessiontest.Net{}.Run(t,
 				party(0, func(ctx context.Context, s *session.Session, xs []string, p Params) error {
-					_, err := send(ctx, s, items(xs), len(xs), p, dealer{})
+					_, err := send(ctx, s, dealt(xs, oprftest.Dealer{}), p)
 					return err
 				}, xs),
 				party(1, func(ctx context.Context, s *session.Session, ys []string, p Params) error {
-					_, err := receive(ctx, s, items(ys), len(ys), p, dealer{})
+					_, err := receive(ctx, s, dealt(ys, oprftest.Dealer{}), p)
 					return err
 				}, ys))
 			for i, err := range errs {
@@ -198,19 +202,19 @@ func record(views *[2]sessiontest.View) sessiontest.Net {
 
 // kinds returns the kinds of the protocol's messages, after the first frame,
 // which binds the session.
-func kinds(messages [][]byte) []kind {
-	var ks []kind
+func kinds(messages [][]byte) []transcript.Kind {
+	var ks []transcript.Kind
 	for _, m := range messages[1:] {
-		ks = append(ks, kind(m[0]))
+		ks = append(ks, transcript.Kind(m[0]))
 	}
 	return ks
 }
 
 // bodies joins the bodies of all messages of a kind.
-func bodies(t *testing.T, messages [][]byte, k kind) (all []byte) {
+func bodies(t *testing.T, messages [][]byte, k transcript.Kind) (all []byte) {
 	t.Helper()
 	for i, m := range messages[1:] {
-		got, body, err := parseFrame(m, uint64(i))
+		got, body, err := protocol.ParseFrame(m, uint64(i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,14 +231,14 @@ func TestViews(t *testing.T) {
 	for _, p := range []Params{{}, both} {
 		var views [2]sessiontest.View
 		checkIdeal(t, xs, ys, p, align(t, record(&views), xs, ys, p))
-		toSender := []kind{kindRows, kindSeed, kindVector, kindCheck, kindDone}
+		toSender := []transcript.Kind{kindRows, kindVector, kindVector, kindCheck, kindDone}
 		if p.Broadcast {
 			toSender = slices.Insert(toSender, 4, kindMatches)
 		}
 		if got := kinds(views[0].Received()); !slices.Equal(got, toSender) {
 			t.Errorf("the sender received %v, want %v", got, toSender)
 		}
-		if got, want := kinds(views[1].Received()), []kind{kindRows, kindHashes, kindCheck, kindDone}; !slices.Equal(got, want) {
+		if got, want := kinds(views[1].Received()), []transcript.Kind{kindRows, kindHashes, kindCheck, kindDone}; !slices.Equal(got, want) {
 			t.Errorf("the receiver received %v, want %v", got, want)
 		}
 	}
@@ -245,11 +249,11 @@ func TestViews(t *testing.T) {
 func TestMaskedVectorIsUniform(t *testing.T) {
 	n := 30_000
 	ys := number(0, n)
-	for name, c := range map[string]correlator{"silent": silent{}, "dealer": dealer{}} {
+	for name, c := range map[string]oprf.OLE{"silent": nil, "dealer": oprftest.Dealer{}} {
 		var views [2]sessiontest.View
 		r := alignOver(t, record(&views), c, number(0, 3), ys, Params{}, Params{})
 		sessiontest.NoErrors(t, r.out)
-		sent := bodies(t, views[1].Sent(), kindVector)
+		sent := bodies(t, views[1].Sent(), kindVector)[okvs.SeedSize:]
 		if len(sent)/gf128.Size < n {
 			t.Fatalf("%d bytes of the vector", len(sent))
 		}
@@ -351,7 +355,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 	// Another vector OLE, or another code of it, is named too.
 	out := sessiontest.Net{}.Run(t,
 		func(ctx context.Context, s *session.Session) error {
-			_, err := send(ctx, s, items(nil), 0, both, dealer{})
+			_, err := send(ctx, s, dealt(nil, oprftest.Dealer{}), both)
 			return err
 		},
 		func(ctx context.Context, s *session.Session) error {

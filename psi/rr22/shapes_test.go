@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/psi/ecdh"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -121,7 +122,7 @@ func TestRealKeyShapes(t *testing.T) {
 				xs := all[:n]
 				ys := slices.Concat(all[n-common:n], all[n:min(len(all), 2*n-common)])
 				ys = shuffled(ys, uint64(common))
-				checkIdeal(t, xs, ys, both, alignOver(t, sessiontest.Net{}, dealer{}, xs, ys, both, both))
+				checkIdeal(t, xs, ys, both, alignOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys, both, both))
 			}
 			checkIdeal(t, all, all[:n], both, align(t, sessiontest.Net{}, all, all[:n], both))
 		})

@@ -3,86 +3,36 @@ package rr22
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/yinqiao/yinqiao/job"
-	"github.com/yinqiao/yinqiao/mpc/gf128"
-	"github.com/yinqiao/yinqiao/mpc/okvs"
-	"github.com/yinqiao/yinqiao/mpc/share"
+	"github.com/yinqiao/yinqiao/psi/transcript"
 )
 
 // The messages of the protocol beside those of the vector OLE, in the order of
 // the diagram.
 
-// stream returns a source of randomness of its own for one step.
-func (r *run) stream() (*share.Stream, error) {
-	s, err := share.NewStream(r.sess.Rand())
-	if err != nil {
-		return nil, fmt.Errorf("psi/rr22: randomness: %w", err)
-	}
-	return s, nil
-}
+// conn carries the messages of the oblivious pseudorandom function.
+type conn struct{ link *transcript.Link }
 
-// recvSeed returns the own keys, arranged under the receiver's seed.
-func (r *run) recvSeed(ctx context.Context) (*okvs.Table, error) {
-	body, err := r.link.recv(ctx, kindSeed)
-	if err != nil {
-		return nil, err
-	}
-	seed, err := parseSeed(body)
-	if err != nil {
-		return nil, err
-	}
-	t, err := okvs.Arrange(ctx, r.layout, seed, r.keys)
-	if err != nil {
-		return nil, err
-	}
-	r.keys = nil
-	n, err := t.Duplicates(ctx)
-	if err == nil && n > 0 {
-		err = fmt.Errorf("%w: %d of %d rows", ErrDuplicates, n, r.rows)
-	}
-	return t, err
-}
+func (c conn) Send(ctx context.Context, body []byte) error { return c.link.Send(ctx, kindVector, body) }
 
-// chunkElements is how many elements of the vector go into one message.
-const chunkElements = 16_128
+func (c conn) Recv(ctx context.Context) ([]byte, error) { return c.link.Recv(ctx, kindVector) }
 
-func (r *run) sendVector(ctx context.Context, v []gf128.Element) error {
-	var body []byte
-	for len(v) > 0 {
-		n := min(chunkElements, len(v))
-		body = gf128.AppendBytes(body[:0], v[:n])
-		if err := r.link.send(ctx, kindVector, body); err != nil {
-			return err
-		}
-		v = v[n:]
+func (r *run) exchangeRows(ctx context.Context) error {
+	n, err := r.link.Exchange(ctx, kindRows, int64(r.rows), math.MaxInt64)
+	if err == nil && n > MaxRows {
+		err = fmt.Errorf("%w: the peer has %d rows, the limit is %d", ErrSize, n, MaxRows)
 	}
-	return nil
-}
-
-// recvVector adds delta times the vector's next elements to b.
-func (r *run) recvVector(ctx context.Context, b []gf128.Element, delta gf128.Element) error {
-	buf := make([]gf128.Element, min(chunkElements, len(b)))
-	for len(b) > 0 {
-		n := min(chunkElements, len(b))
-		body, err := r.link.recv(ctx, kindVector)
-		if err != nil {
-			return err
-		}
-		if err := parseVector(buf[:n], body); err != nil {
-			return err
-		}
-		gf128.MulAdd(b[:n], buf[:n], delta)
-		b = b[n:]
-	}
-	return nil
+	r.peerRows = int(n)
+	return err
 }
 
 func (r *run) sendHashes(ctx context.Context, entries []entry) error {
 	var body []byte
 	for next := 0; next < 1<<r.form.bucket; {
 		body, next, entries = r.form.appendBuckets(body[:0], next, entries)
-		if err := r.link.send(ctx, kindHashes, body); err != nil {
+		if err := r.link.Send(ctx, kindHashes, body); err != nil {
 			return err
 		}
 	}
@@ -92,7 +42,7 @@ func (r *run) sendHashes(ctx context.Context, entries []entry) error {
 // recvHashes hands all hashes of the sender to m.
 func (r *run) recvHashes(ctx context.Context, m *matcher) error {
 	for next := 0; next < 1<<r.form.bucket; {
-		body, err := r.link.recv(ctx, kindHashes)
+		body, err := r.link.Recv(ctx, kindHashes)
 		if err != nil {
 			return err
 		}
@@ -110,7 +60,7 @@ func (r *run) recvHashes(ctx context.Context, m *matcher) error {
 // sendBelow tells the peer that the count is below the own minimum, and
 // returns the error with which both sides end.
 func (r *run) sendBelow(ctx context.Context) error {
-	if err := r.link.send(ctx, kindBelow, nil); err != nil {
+	if err := r.link.Send(ctx, kindBelow, nil); err != nil {
 		return err
 	}
 	return fmt.Errorf("psi/rr22: %w (minimum %d)", job.ErrMinIntersection, r.params.MinIntersection)
@@ -118,15 +68,16 @@ func (r *run) sendBelow(ctx context.Context) error {
 
 // recvOrBelow returns the body of the next message of kind k, or
 // job.ErrMinIntersection if the peer has found the count too small.
-func (r *run) recvOrBelow(ctx context.Context, k kind) ([]byte, error) {
-	got, body, err := r.link.recvOneOf(ctx, k, kindBelow)
+func (r *run) recvOrBelow(ctx context.Context, k transcript.Kind) ([]byte, error) {
+	got, body, err := r.link.RecvOneOf(ctx, k, kindBelow)
 	switch {
 	case err != nil:
 		return nil, err
-	case got == kindBelow && len(body) != 0:
-		return nil, errLength
 	case got == kindBelow:
-		return nil, fmt.Errorf("psi/rr22: %w (found by %s)", job.ErrMinIntersection, r.link.peer)
+		if err := protocol.CheckLength(body, 0, "below"); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("psi/rr22: %w (found by %s)", job.ErrMinIntersection, r.link.Peer())
 	}
 	return body, nil
 }
@@ -134,10 +85,10 @@ func (r *run) recvOrBelow(ctx context.Context, k kind) ([]byte, error) {
 // recvFinished receives the word that the receiver has its result.
 func (r *run) recvFinished(ctx context.Context) error {
 	body, err := r.recvOrBelow(ctx, kindDone)
-	if err == nil && len(body) != 0 {
-		err = errLength
+	if err != nil {
+		return err
 	}
-	return err
+	return protocol.CheckLength(body, 0, "done")
 }
 
 // chunkMatches is how many bytes of the bitmap go into one message.
@@ -146,7 +97,7 @@ const chunkMatches = 262_128
 func (r *run) sendMatches(ctx context.Context, bits []byte) error {
 	for len(bits) > 0 {
 		n := min(chunkMatches, len(bits))
-		if err := r.link.send(ctx, kindMatches, bits[:n]); err != nil {
+		if err := r.link.Send(ctx, kindMatches, bits[:n]); err != nil {
 			return err
 		}
 		bits = bits[n:]
@@ -164,7 +115,7 @@ func (r *run) recvMatches(ctx context.Context, entries []entry) ([]int32, error)
 		if err != nil {
 			return nil, err
 		}
-		if err := parseMatches(body, n); err != nil {
+		if err := protocol.CheckBitmap(body, n); err != nil {
 			return nil, err
 		}
 		for j := range n {
@@ -180,18 +131,14 @@ func (r *run) recvMatches(ctx context.Context, entries []entry) ([]int32, error)
 	return rows, r.recvCount(ctx, int64(len(rows)))
 }
 
-func (r *run) sendCount(ctx context.Context, count int64) error {
-	return r.link.send(ctx, kindDone, appendNumber(nil, count))
-}
-
 func (r *run) recvCount(ctx context.Context, count int64) error {
 	body, err := r.recvOrBelow(ctx, kindDone)
 	if err != nil {
 		return err
 	}
-	theirs, err := parseNumber(body, int64(min(r.rows, r.peerRows)))
+	theirs, err := protocol.ParseNumber(body, int64(min(r.rows, r.peerRows)))
 	if err == nil && theirs != count {
-		err = fmt.Errorf("%w: %d common rows here, %d at %s", ErrDisagree, count, theirs, r.link.peer)
+		err = fmt.Errorf("%w: %d common rows here, %d at %s", ErrDisagree, count, theirs, r.link.Peer())
 	}
 	return err
 }

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/yinqiao/yinqiao/job"
-	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/oprf"
+	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/mpc/ot"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -46,7 +48,7 @@ func typed(err error) bool {
 var errIdle = errors.New("idle for too long")
 
 // alignWithin is alignOver with a deadline of its own for each party.
-func alignWithin(t testing.TB, net sessiontest.Net, c correlator, idle time.Duration, xs, ys []string) (r result) {
+func alignWithin(t testing.TB, net sessiontest.Net, ole oprf.OLE, idle time.Duration, xs, ys []string) (r result) {
 	t.Helper()
 	within := func(f sessiontest.Party) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
@@ -57,11 +59,11 @@ func alignWithin(t testing.TB, net sessiontest.Net, c correlator, idle time.Dura
 	}
 	r.out = net.Run(t,
 		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.sender, err = send(ctx, s, items(xs), len(xs), both, c)
+			r.sender, err = send(ctx, s, dealt(xs, ole), both)
 			return err
 		}),
 		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.receiver, err = receive(ctx, s, items(ys), len(ys), both, c)
+			r.receiver, err = receive(ctx, s, dealt(ys, ole), both)
 			return err
 		}))
 	return r
@@ -88,9 +90,9 @@ func TestTampering(t *testing.T) {
 	}
 	for _, where := range []struct {
 		label string
-		c     correlator
-	}{{"", dealer{}}, {"vole", silent{}}} {
-		for party, n := range countMessages(t, where.label, where.c, xs, ys) {
+		ole   oprf.OLE
+	}{{"", oprftest.Dealer{}}, {"vole", nil}} {
+		for party, n := range countMessages(t, where.label, where.ole, xs, ys) {
 			for name, attack := range attacks {
 				for at := range n {
 					// When a message is lost both sides may wait for the other,
@@ -100,7 +102,7 @@ func TestTampering(t *testing.T) {
 					if name == "drop" || name == "swap" {
 						idle = 150 * time.Millisecond
 					}
-					r := alignWithin(t, tampering(party, where.label, attack(at)), where.c, idle, xs, ys)
+					r := alignWithin(t, tampering(party, where.label, attack(at)), where.ole, idle, xs, ys)
 					what := fmt.Sprintf("%s of message %d of %s %s", name, at, party, where.label)
 					err := sessiontest.Cause(r.out)
 					switch {
@@ -130,7 +132,7 @@ func TestTampering(t *testing.T) {
 
 // countMessages returns how many messages each party sends in the session with
 // the label.
-func countMessages(t *testing.T, label string, c correlator, xs, ys []string) map[session.PartyID]int {
+func countMessages(t *testing.T, label string, ole oprf.OLE, xs, ys []string) map[session.PartyID]int {
 	t.Helper()
 	var views [2]sessiontest.View
 	net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
@@ -139,7 +141,7 @@ func countMessages(t *testing.T, label string, c correlator, xs, ys []string) ma
 		}
 		return sessiontest.Record(ch, &views[l.Self[1]-'0'])
 	}}
-	sessiontest.NoErrors(t, alignOver(t, net, c, xs, ys, both, both).out)
+	sessiontest.NoErrors(t, alignOver(t, net, ole, xs, ys, both, both).out)
 	n := map[session.PartyID]int{"p0": len(views[0].Sent()), "p1": len(views[1].Sent())}
 	if n["p0"] < 2 || n["p1"] < 2 {
 		t.Fatalf("%v messages of %q", n, label)
@@ -168,7 +170,7 @@ func TestChangedVectorIsFoundBeforeTheHashes(t *testing.T) {
 			return ch
 		}
 		return sessiontest.Tamper(ch, func(i int, p []byte) [][]byte {
-			if i > 0 && kind(p[0]) == kindVector {
+			if i > 0 && transcript.Kind(p[0]) == kindVector && len(p) > 100 {
 				p[100] ^= 4
 			}
 			return [][]byte{p}
@@ -192,12 +194,12 @@ func scripted(t testing.TB, role sessiontest.Party, first bool, frames ...[]byte
 		if !first {
 			from, to = "p0", s.Self()
 		}
-		if err := s.Bind(ctx, Name, both.fields(from, to, silent{}.name())...); err != nil {
+		if err := s.Bind(ctx, Name, both.fields(from, to, dealt(nil, nil))...); err != nil {
 			return nil
 		}
 		_, ch, _ := s.Other()
 		for i, f := range frames {
-			f = appendFrame(nil, kind(f[0]), uint64(i), f[1:])
+			f = transcript.AppendFrame(nil, transcript.Kind(f[0]), uint64(i), f[1:])
 			if ch.Send(ctx, f) != nil {
 				return nil
 			}
@@ -263,34 +265,21 @@ func TestHostileSizes(t *testing.T) {
 func lie(count func(int64) int64, matches func([]byte)) sessiontest.Party {
 	return func(ctx context.Context, s *session.Session) error {
 		ys := number(10, 30)
-		r, err := begin(ctx, s, false, items(ys), len(ys), both, dealer{})
+		r, err := begin(ctx, s, false, dealt(ys, oprftest.Dealer{}), both)
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		e, err := r.encode(ctx)
+		e, err := oprf.Encode(ctx, s.Rand(), r.takeKeys())
 		if err != nil {
 			return err
 		}
-		if err := e.wait(); err != nil {
+		defer e.Close()
+		entries := make([]entry, len(ys))
+		if err := e.Receive(ctx, r.config, r.enter(entries)); err != nil {
 			return err
 		}
-		v, _ := dealer{}.receiver(ctx, r.sub)
-		entries := make([]entry, len(ys))
-		for pc := range r.pieces(1) {
-			a, c, _ := v.Extend(ctx, pc.drawn)
-			if err := r.link.send(ctx, kindSeed, e.table.Seed[:]); err != nil {
-				return err
-			}
-			gf128.Add(a, e.vector)
-			if err := r.sendVector(ctx, a); err != nil {
-				return err
-			}
-			if err := r.decode(ctx, e.table, pc, c, gf128.Element{}, entries); err != nil {
-				return err
-			}
-		}
-		if err := r.link.send(ctx, kindCheck, nil); err != nil {
+		if err := r.link.Send(ctx, kindCheck, nil); err != nil {
 			return err
 		}
 		slices.SortFunc(entries, compare)
@@ -298,7 +287,7 @@ func lie(count func(int64) int64, matches func([]byte)) sessiontest.Party {
 		if err := r.recvHashes(ctx, m); err != nil {
 			return err
 		}
-		if err := r.link.empty(ctx, kindCheck); err != nil {
+		if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
 			return err
 		}
 		n := count(int64(len(m.rows)))
@@ -306,7 +295,7 @@ func lie(count func(int64) int64, matches func([]byte)) sessiontest.Party {
 		if err := r.sendMatches(ctx, m.bits); err != nil {
 			return err
 		}
-		if err := r.sendCount(ctx, n); err != nil {
+		if err := r.link.SendNumber(ctx, kindDone, n); err != nil {
 			return err
 		}
 		return r.recvCount(ctx, n)
@@ -344,7 +333,7 @@ func TestLyingReceiver(t *testing.T) {
 		var rows []int32
 		sessiontest.Net{}.Run(t,
 			keepGoing(&got, func(ctx context.Context, s *session.Session) error {
-				m, err := send(ctx, s, items(number(0, 20)), 20, Params{MinIntersection: c.minimum, Broadcast: true}, dealer{})
+				m, err := send(ctx, s, dealt(number(0, 20), oprftest.Dealer{}), Params{MinIntersection: c.minimum, Broadcast: true})
 				rows = m.Rows
 				return err
 			}),
@@ -372,27 +361,16 @@ func TestLyingSender(t *testing.T) {
 		sessiontest.Net{}.Run(t,
 			keepGoing(new(error), func(ctx context.Context, s *session.Session) error {
 				xs := number(0, 20)
-				r, err := begin(ctx, s, true, items(xs), len(xs), both, dealer{})
+				r, err := begin(ctx, s, true, dealt(xs, oprftest.Dealer{}), both)
 				if err != nil {
 					return err
 				}
 				defer r.close()
-				v, _ := dealer{}.sender(ctx, r.sub)
 				entries := make([]entry, len(xs))
-				for pc := range r.pieces(1) {
-					b, _ := v.Extend(ctx, pc.drawn)
-					table, err := r.recvSeed(ctx)
-					if err != nil {
-						return err
-					}
-					if err := r.recvVector(ctx, b, v.Delta()); err != nil {
-						return err
-					}
-					if err := r.decode(ctx, table, pc, b, v.Delta(), entries); err != nil {
-						return err
-					}
+				if err := oprf.Send(ctx, r.config, r.takeKeys(), r.enter(entries)); err != nil {
+					return err
 				}
-				if err := r.link.empty(ctx, kindCheck); err != nil {
+				if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
 					return err
 				}
 				slices.SortFunc(entries, compare)
@@ -400,10 +378,10 @@ func TestLyingSender(t *testing.T) {
 				if err := r.sendHashes(ctx, entries); err != nil {
 					return err
 				}
-				return r.link.send(ctx, kindCheck, nil)
+				return r.link.Send(ctx, kindCheck, nil)
 			}),
 			keepGoing(&got, func(ctx context.Context, s *session.Session) (err error) {
-				m, err = receive(ctx, s, items(number(10, 30)), 20, both, dealer{})
+				m, err = receive(ctx, s, dealt(number(10, 30), oprftest.Dealer{}), both)
 				return err
 			}))
 		if !errors.Is(got, c.want) || m.Rows != nil {

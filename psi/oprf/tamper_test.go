@@ -1,0 +1,634 @@
+package oprf
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/psi/transcript"
+	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/sessiontest"
+	"github.com/yinqiao/yinqiao/table"
+)
+
+// tampering returns a net that puts change between party and its peer.
+func tampering(party session.PartyID, change sessiontest.Change) sessiontest.Net {
+	return sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
+		if l.Self == party {
+			return sessiontest.Tamper(ch, change)
+		}
+		return ch
+	}}
+}
+
+// typed says whether err is one that a caller can tell apart.
+func typed(err error) bool {
+	for _, target := range []error{
+		ErrMessage, ErrPoint, ErrSize, ErrDisagree, errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+var errIdle = errors.New("idle for too long")
+
+// runWithin is run with a deadline of its own for each party.
+func (w *world) runWithin(t testing.TB, idle time.Duration, ys []string, src table.Source, p Params) (r result) {
+	t.Helper()
+	within := func(f sessiontest.Party) sessiontest.Party {
+		return func(ctx context.Context, s *session.Session) error {
+			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
+			defer stop()
+			return f(ctx, s)
+		}
+	}
+	r.out = w.net.Run(t,
+		within(func(ctx context.Context, s *session.Session) (err error) {
+			r.client, err = Query(ctx, s, items(ys), len(ys), w.client, p)
+			return err
+		}),
+		within(func(ctx context.Context, s *session.Session) (err error) {
+			r.server, err = Serve(ctx, s, src, table.RuleNone, w.server, p)
+			return err
+		}))
+	return r
+}
+
+// attacks change message at in one way each.
+var attacks = map[string]func(at int) sessiontest.Change{
+	"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
+	"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
+	"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
+	"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
+	"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
+	"drop":              sessiontest.Drop,
+	"swap":              sessiontest.Swap,
+	"repeat":            sessiontest.Repeat,
+	"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
+	"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
+	"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
+	"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
+	"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
+}
+
+func flipLast(at int) sessiontest.Change {
+	return func(i int, p []byte) [][]byte {
+		if i == at && len(p) > 0 {
+			p[len(p)-1] ^= 0x80
+		}
+		return [][]byte{p}
+	}
+}
+
+// sentBy counts a party's messages in an untouched run.
+func (w *world) sentBy(t *testing.T, party session.PartyID, ys []string, src table.Source, p Params) int {
+	t.Helper()
+	var v sessiontest.View
+	w.net.Wrap = func(l sessiontest.Link, ch session.Channel) session.Channel {
+		if l.Self == party {
+			return sessiontest.Record(ch, &v)
+		}
+		return ch
+	}
+	sessiontest.NoErrors(t, w.run(t, ys, src, p).out)
+	w.net.Wrap = nil
+	return len(v.Sent())
+}
+
+// Every message of either side, changed in every way, with a cold cache and a
+// warm one: the run ends, somebody reports a typed error, and whoever reports
+// none has the right result. What is in the caches then still gives right ones.
+func TestTampering(t *testing.T) {
+	xs, ys := number(0, 20), number(10, 30)
+	src := rowsOf(t, xs)
+	for _, p := range []Params{{}, both} {
+		for _, warm := range []bool{false, true} {
+			for _, party := range []session.PartyID{"p0", "p1"} {
+				prepared := newWorld()
+				if warm {
+					checkIdeal(t, ys, xs, p, prepared.run(t, ys, src, p))
+				}
+				counting := newWorld()
+				if warm {
+					counting = prepared
+				}
+				n := counting.sentBy(t, party, ys, src, p)
+				if n < 5 {
+					t.Fatalf("%s sends %d messages", party, n)
+				}
+				for name, attack := range attacks {
+					for at := range n {
+						what := fmt.Sprintf("%s, warm %v: %s of message %d of %s", p.output(), warm, name, at, party)
+						w := newWorld()
+						if warm {
+							w.client.Cache, w.server.Cache = copied(t, prepared.client.Cache), copied(t, prepared.server.Cache)
+						}
+						w.net = tampering(party, attack(at))
+						// When a message is lost both sides may wait for the other, and
+						// only a deadline ends that: a node has one for idle sessions.
+						idle := time.Hour
+						if name == "drop" || name == "swap" {
+							idle = 50 * time.Millisecond
+						}
+						r := w.runWithin(t, idle, ys, src, p)
+						err := sessiontest.Cause(r.out)
+						switch {
+						case err == nil && name == "repeat" && at == n-1:
+							// Nobody reads past the last message.
+						case err == nil:
+							t.Errorf("%s: nobody noticed", what)
+						case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
+							t.Errorf("%s: %v", what, err)
+						}
+						if errors.Is(err, job.ErrMinIntersection) {
+							t.Errorf("%s passed for a small intersection", what)
+						}
+						for i, m := range []Match{r.client, r.server} {
+							if want := 10; r.out[i].Err == nil && len(m.Rows) != want && (i == 0 || p.Broadcast) {
+								t.Errorf("%s: p%d has %d rows and no error", what, i, len(m.Rows))
+							}
+							if r.out[i].Err != nil && (m.Rows != nil || m.Own != 0) {
+								t.Errorf("%s: p%d has a result and an error", what, i)
+							}
+						}
+						w.net = sessiontest.Net{}
+						checkIdeal(t, ys, xs, p, w.run(t, ys, src, p))
+					}
+				}
+			}
+		}
+	}
+}
+
+// What one session's messages are is worth nothing in another: they are refused.
+func TestReplay(t *testing.T) {
+	xs, ys := number(0, 20), number(10, 30)
+	for _, party := range []session.PartyID{"p0", "p1"} {
+		w := newWorld()
+		checkIdeal(t, ys, xs, both, w.run(t, ys, rowsOf(t, xs), both))
+		var v sessiontest.View
+		w.net.Wrap = func(l sessiontest.Link, ch session.Channel) session.Channel {
+			if l.Self == party {
+				return sessiontest.Record(ch, &v)
+			}
+			return ch
+		}
+		checkIdeal(t, ys, xs, both, w.run(t, ys, rowsOf(t, xs), both))
+		old := v.Sent()
+		for from := 1; from < len(old)-1; from++ {
+			w.net = tampering(party, func(i int, p []byte) [][]byte {
+				if i >= from && i < len(old) {
+					return [][]byte{old[i]}
+				}
+				return [][]byte{p}
+			})
+			r := w.run(t, ys, rowsOf(t, xs), both)
+			err := sessiontest.Cause(r.out)
+			if err == nil {
+				// The first messages of a client say its number of items and what it
+				// has, and of a server which epoch: the same in every session.
+				checkIdeal(t, ys, xs, both, r)
+				continue
+			}
+			if !typed(err) {
+				t.Errorf("%s from message %d on: %v", party, from, err)
+			}
+		}
+		w.net = tampering(party, func(i int, p []byte) [][]byte {
+			if k := transcript.Kind(old[min(i, len(old)-1)][0]); i > 0 && (k == kindBlinded || k == kindEvaluated) {
+				return [][]byte{old[i]}
+			}
+			return [][]byte{p}
+		})
+		if err := sessiontest.Cause(w.run(t, ys, rowsOf(t, xs), both).out); !errors.Is(err, ErrDisagree) {
+			t.Errorf("the points of %s's last session: %v", party, err)
+		}
+	}
+}
+
+func curvePoint(t testing.TB, name string) curve25519.Point {
+	h, err := curve25519.NewHasher("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u [1]curve25519.FieldElement
+	var p [1]curve25519.Point
+	h.HashToField(&u[0], []byte(name))
+	curve25519.MapToCurve(p[:], u[:])
+	return p[0]
+}
+
+// hostilePoints are encodings that no honest party sends.
+func hostilePoints(t testing.TB) map[string][]byte {
+	p := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
+	littleEndian := func(x *big.Int) []byte {
+		b := x.FillBytes(make([]byte, 32))
+		slices.Reverse(b)
+		return b
+	}
+	onTwist := func() []byte { // g(x) is no square
+		for x := int64(2); ; x++ {
+			g := big.NewInt(x*x*x + 486662*x*x + x)
+			if big.Jacobi(g, p) == -1 {
+				return littleEndian(big.NewInt(x))
+			}
+		}
+	}
+	good := curvePoint(t, "good")
+	good[31] |= 0x80
+	return map[string][]byte{
+		"zero":       make([]byte, 32),
+		"one":        littleEndian(big.NewInt(1)),
+		"minus one":  littleEndian(new(big.Int).Sub(p, big.NewInt(1))),
+		"p":          littleEndian(p),
+		"p plus two": littleEndian(new(big.Int).Add(p, big.NewInt(2))),
+		"top bit":    good[:],
+		"all ones":   bytes.Repeat([]byte{0xff}, 32),
+		"twist":      onTwist(),
+	}
+}
+
+// Points that would tell something of a scalar are refused by both, before they
+// are multiplied.
+func TestHostilePoints(t *testing.T) {
+	for name, point := range hostilePoints(t) {
+		for party, k := range map[session.PartyID]transcript.Kind{"p0": kindBlinded, "p1": kindEvaluated} {
+			w := newWorld()
+			answered := false
+			w.net.Wrap = func(l sessiontest.Link, ch session.Channel) session.Channel {
+				return sessiontest.Tamper(ch, func(i int, m []byte) [][]byte {
+					if i > 0 && l.Self == party && m[0] == byte(k) {
+						copy(m[2+7*32:], point)
+					}
+					answered = answered || i > 0 && m[0] == byte(kindEvaluated)
+					return [][]byte{m}
+				})
+			}
+			r := w.run(t, number(10, 30), rowsOf(t, number(0, 20)), Params{})
+			if err := sessiontest.Cause(r.out); !errors.Is(err, ErrPoint) {
+				t.Errorf("%s of %s: %v", name, party, err)
+			}
+			if party == "p0" && answered {
+				t.Errorf("%s was answered", name)
+			}
+		}
+	}
+}
+
+// Another point of the curve in the place of one cannot be told from it until
+// the digest comes: before the client looks anything up.
+func TestChangedPointsAreFound(t *testing.T) {
+	xs := number(0, 20)
+	other := curvePoint(t, "another point")
+	for party, k := range map[session.PartyID]transcript.Kind{"p0": kindBlinded, "p1": kindEvaluated} {
+		w := newWorld()
+		w.net = tampering(party, func(i int, m []byte) [][]byte {
+			if i > 0 && m[0] == byte(k) {
+				// Where it keeps the order.
+				for at := 2; at+32 <= len(m); at += 32 {
+					if k == kindEvaluated || bytes.Compare(m[at:at+32], other[:]) >= 0 {
+						copy(m[at:], other[:])
+						break
+					}
+				}
+			}
+			return [][]byte{m}
+		})
+		r := w.run(t, xs, rowsOf(t, xs), Params{})
+		if err := sessiontest.Cause(r.out); !errors.Is(err, ErrDisagree) {
+			t.Errorf("%s: %v", party, err)
+		}
+	}
+}
+
+// A client that asks for one item twice, or in another order, is refused.
+func TestPointsAscend(t *testing.T) {
+	for name, change := range map[string]func(points []byte){
+		"twice":   func(b []byte) { copy(b[32:64], b[:32]) },
+		"swapped": func(b []byte) { x := bytes.Clone(b[:32]); copy(b, b[32:64]); copy(b[32:], x) },
+	} {
+		w := newWorld()
+		w.net = tampering("p0", func(i int, m []byte) [][]byte {
+			if i > 0 && m[0] == byte(kindBlinded) {
+				change(m[2:])
+			}
+			return [][]byte{m}
+		})
+		r := w.run(t, number(0, 20), rowsOf(t, number(0, 20)), Params{})
+		if err := sessiontest.Cause(r.out); !errors.Is(err, ErrMessage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// scripted runs a role against a peer that sends the given frames, numbers in
+// order, and then ends.
+func scripted(t testing.TB, role sessiontest.Party, peerIsClient bool, frames ...[]byte) error {
+	t.Helper()
+	var got error
+	peer := func(ctx context.Context, s *session.Session) error {
+		client, server := session.PartyID("p0"), s.Self()
+		if peerIsClient {
+			client, server = server, client
+		}
+		if err := s.Bind(ctx, Name, Params{}.fields(client, server)...); err != nil {
+			return nil
+		}
+		_, ch, _ := s.Other()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer s.CloseSend()
+		wg.Go(func() { // keep the window open
+			for {
+				if _, err := ch.Recv(ctx); err != nil {
+					return
+				}
+			}
+		})
+		for i, f := range frames {
+			f = transcript.AppendFrame(nil, transcript.Kind(f[0]), uint64(i), f[1:])
+			if ch.Send(ctx, f) != nil {
+				return nil
+			}
+		}
+		return nil
+	}
+	sessiontest.Net{}.Run(t, func(ctx context.Context, s *session.Session) error {
+		got = role(ctx, s)
+		return got
+	}, peer)
+	return got
+}
+
+func frame(k transcript.Kind, n uint64) []byte { return binary.AppendUvarint([]byte{byte(k)}, n) }
+
+func TestHostileClient(t *testing.T) {
+	serve := func(ctx context.Context, s *session.Session) error {
+		_, err := Serve(ctx, s, rowsOf(t, number(0, 4)), table.RuleNone, Store{}, Params{})
+		return err
+	}
+	for name, c := range map[string]struct {
+		frames [][]byte
+		want   error
+	}{
+		"too many items":         {[][]byte{frame(kindItems, MaxItems+1)}, ErrSize},
+		"absurdly many":          {[][]byte{frame(kindItems, 1<<63-1)}, ErrSize},
+		"more than a number":     {[][]byte{frame(kindItems, 1<<64-1)}, ErrMessage},
+		"no number":              {[][]byte{{byte(kindItems)}}, ErrMessage},
+		"another kind":           {[][]byte{frame(kindWant, 1)}, ErrMessage},
+		"a kind of no message":   {[][]byte{{77, 4}}, ErrMessage},
+		"items that never come":  {[][]byte{frame(kindItems, MaxItems), frame(kindWant, 2)}, io.ErrUnexpectedEOF},
+		"parts that are not":     {[][]byte{frame(kindItems, 2), frame(kindWant, 3)}, ErrMessage},
+		"points without a want":  {[][]byte{frame(kindItems, 2), append([]byte{byte(kindBlinded)}, make([]byte, 64)...)}, ErrMessage},
+		"a want after the table": {[][]byte{frame(kindItems, 0), frame(kindWant, 2), frame(kindWant, 1)}, ErrMessage},
+		"two wants":              {[][]byte{frame(kindItems, 0), frame(kindWant, 2), frame(kindWant, 0), frame(kindWant, 0)}, ErrMessage},
+		"matches for nobody":     {[][]byte{frame(kindItems, 0), frame(kindWant, 2), {byte(kindMatches), 0, 0, 0, 0}}, ErrMessage},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := scripted(t, serve, true, c.frames...)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*session.MaxMessage {
+			t.Errorf("%s: %d bytes were allocated", name, grown)
+		}
+	}
+}
+
+func TestHostileServer(t *testing.T) {
+	query := func(ctx context.Context, s *session.Session) error {
+		_, err := Query(ctx, s, items(number(0, 4)), 4, Store{}, Params{})
+		return err
+	}
+	said := func(rows int, root rootHash) []byte {
+		return announcement{id: epochID{1}, total: rows, root: root}.append([]byte{byte(kindEpoch)})
+	}
+	// A table of three rows as it should be, but for what the case says.
+	l, err := newLayout(3, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment := append([]byte{3}, make([]byte, 3*l.form.Rest)...)
+	for i := range 3 {
+		segment[1+i*l.form.Rest] = byte(i)
+	}
+	if l.form.Bucket != 0 {
+		t.Fatal("the test expects one bucket")
+	}
+	announce := func(seg []byte, tags int) [][]byte {
+		dir := directory{{tags, len(seg), sum(seg)}}.append(nil)
+		return [][]byte{said(3, l.rootOf(epochID{1}, dir)), append([]byte{byte(kindDirectory)}, dir...), append([]byte{byte(kindSegments)}, seg...)}
+	}
+	swapped := bytes.Clone(segment)
+	swapped[1], swapped[1+l.form.Rest] = 1, 0
+	other := announce(segment, 3)
+	other[2] = append([]byte{byte(kindSegments)}, swapped...)
+	unnamed := announce(segment, 3)
+	unnamed[0] = said(3, rootHash{9})
+	fewer := announce(segment, 2)
+	short := announce(segment, 3)
+	short[2] = short[2][:len(short[2])-1]
+	for name, c := range map[string]struct {
+		frames [][]byte
+		want   error
+	}{
+		"too many rows":                   {[][]byte{said(MaxRows+1, rootHash{})}, ErrSize},
+		"no announcement":                 {[][]byte{{byte(kindEpoch)}}, ErrMessage},
+		"bytes behind it":                 {[][]byte{append(said(3, rootHash{}), 0)}, ErrMessage},
+		"a table that never comes":        {[][]byte{said(MaxRows, rootHash{})}, io.ErrUnexpectedEOF},
+		"a short directory":               {[][]byte{said(3, rootHash{}), {byte(kindDirectory), 1}}, ErrMessage},
+		"another directory":               {unnamed, ErrDisagree},
+		"a directory of fewer tags":       {fewer, ErrMessage},
+		"another segment":                 {other, ErrDisagree},
+		"a short segment":                 {short, ErrMessage},
+		"a segment that does not ascend":  {announce(swapped, 3), ErrMessage},
+		"a segment of two that says four": {announce(append([]byte{4}, segment[1:]...), 3), ErrMessage},
+		"a good table, and then no more":  {announce(segment, 3), io.ErrUnexpectedEOF},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := scripted(t, query, false, c.frames...)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*session.MaxMessage {
+			t.Errorf("%s: %d bytes were allocated", name, grown)
+		}
+	}
+}
+
+// lie runs a client that follows the protocol up to its result and then says
+// what it likes; everything is framed and sealed properly.
+func lie(w *world, ys []string, change func(found []match) ([]match, int64)) sessiontest.Party {
+	return func(ctx context.Context, s *session.Session) error {
+		c, err := beginClient(ctx, s, items(ys), len(ys), w.client, both)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		if err := c.link.SendNumber(ctx, kindItems, int64(len(ys))); err != nil {
+			return err
+		}
+		if err := errors.Join(c.recvEpoch(ctx)); err != nil {
+			return err
+		}
+		if err := c.fetch(ctx); err != nil {
+			return err
+		}
+		own, err := c.evaluate(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.link.RecvEmpty(ctx, kindCheck); err != nil {
+			return err
+		}
+		found, err := c.lookup(ctx, own)
+		if err != nil {
+			return err
+		}
+		found, count := change(found)
+		if err := c.sendMatches(ctx, found); err != nil {
+			return err
+		}
+		if err := c.link.SendNumber(ctx, kindDone, count); err != nil {
+			return err
+		}
+		return c.recvCount(ctx, count)
+	}
+}
+
+func TestLyingClient(t *testing.T) {
+	xs, ys := number(0, 40), number(30, 45)
+	same := func(m []match) ([]match, int64) { return m, int64(len(m)) }
+	for name, c := range map[string]struct {
+		change func([]match) ([]match, int64)
+		want   error
+	}{
+		"the truth":         {same, nil},
+		"more than it says": {func(m []match) ([]match, int64) { return m, int64(len(m)) - 1 }, ErrDisagree},
+		"fewer":             {func(m []match) ([]match, int64) { return m, int64(len(m)) + 1 }, ErrDisagree},
+		"one twice":         {func(m []match) ([]match, int64) { return append(m, m[len(m)-1]), int64(len(m)) + 1 }, ErrMessage},
+		"out of order":      {func(m []match) ([]match, int64) { slices.Reverse(m); return same(m) }, ErrMessage},
+		"beyond the table":  {func(m []match) ([]match, int64) { m[len(m)-1].place = 40; return same(m) }, ErrMessage},
+		"more than items": {func(m []match) ([]match, int64) {
+			m = m[:0]
+			for i := range uint32(16) {
+				m = append(m, match{place: i})
+			}
+			return same(m)
+		}, ErrMessage},
+	} {
+		w := newWorld()
+		out := w.net.Run(t, lie(w, ys, c.change), func(ctx context.Context, s *session.Session) error {
+			_, err := Serve(ctx, s, rowsOf(t, xs), table.RuleNone, w.server, both)
+			return err
+		})
+		if err := out[1].Err; !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// A server that gives another count than the client's is found out.
+func TestLyingServer(t *testing.T) {
+	w := newWorld()
+	xs := number(0, 40)
+	for name, c := range map[string]struct {
+		count uint64
+		want  error
+	}{"more": {41, ErrDisagree}, "none": {0, ErrDisagree}, "absurd": {1 << 40, ErrMessage}} {
+		out := w.net.Run(t,
+			func(ctx context.Context, s *session.Session) error {
+				_, err := Query(ctx, s, items(xs), len(xs), w.client, both)
+				return err
+			},
+			func(ctx context.Context, s *session.Session) error {
+				v, err := beginServer(ctx, s, rowsOf(t, xs), table.RuleNone, w.server, both)
+				if err != nil {
+					return err
+				}
+				n, err := v.recvItems(ctx)
+				if err != nil {
+					return err
+				}
+				if err := v.begin(ctx, n); err != nil {
+					return err
+				}
+				defer v.epoch.close()
+				if err := v.sendEpoch(ctx); err != nil {
+					return err
+				}
+				if err := v.recvWant(ctx); err != nil {
+					return err
+				}
+				if err := v.evaluate(ctx); err != nil {
+					return err
+				}
+				if err := v.link.Send(ctx, kindCheck, nil); err != nil {
+					return err
+				}
+				if _, err := v.recvResult(ctx); err != nil {
+					return err
+				}
+				return v.link.SendNumber(ctx, kindDone, int64(c.count))
+			})
+		if err := out[0].Err; !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Two sets of one size give transcripts of the same lengths, and nothing of a
+// client's is the same in two sessions of one set.
+func TestTranscriptsAreAlike(t *testing.T) {
+	xs := number(0, 500)
+	w := newWorld()
+	sessiontest.NoErrors(t, w.run(t, nil, rowsOf(t, xs), Params{}).out)
+	var lengths [][]int
+	seen := map[string]bool{}
+	for _, ys := range [][]string{number(0, 30), number(0, 30), number(1000, 1030), append(number(400, 415), number(900, 915)...)} {
+		var v sessiontest.View
+		w.net.Wrap = func(l sessiontest.Link, ch session.Channel) session.Channel {
+			if l.Self == "p0" {
+				return sessiontest.Record(ch, &v)
+			}
+			return ch
+		}
+		checkIdeal(t, ys, xs, Params{}, w.run(t, ys, rowsOf(t, xs), Params{}))
+		var ns []int
+		for _, m := range append(v.Sent()[1:], v.Received()[1:]...) { // without the frames that bind
+			ns = append(ns, len(m))
+			if m[0] == byte(kindBlinded) || m[0] == byte(kindEvaluated) {
+				for p := range slices.Chunk(m[2:], 32) {
+					if seen[string(p)] {
+						t.Fatal("a point occurs twice")
+					}
+					seen[string(p)] = true
+				}
+			}
+		}
+		lengths = append(lengths, ns)
+	}
+	for i := range lengths {
+		if !slices.Equal(lengths[i], lengths[0]) {
+			t.Errorf("set %d: messages of %v bytes, the first set's have %v", i, lengths[i], lengths[0])
+		}
+	}
+}
