@@ -110,7 +110,7 @@ func TestConformance(t *testing.T) {
 // refused.
 func TestReport(t *testing.T) {
 	for _, def := range definitions(t) {
-		r, err := benchmarks.Run(t.Context(), def, size, "none")
+		r, err := benchmarks.Run(t.Context(), def, benchmarks.Case{N: size})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,10 +118,10 @@ func TestReport(t *testing.T) {
 			r.Rounds < 1 || r.Seconds <= 0 || r.CPUSeconds <= 0 || r.PeakRSSBytes <= 0 || r.ResultRows <= 0 || r.Baseline.Name == "" {
 			t.Errorf("%+v", r)
 		}
-		if _, err := benchmarks.Run(t.Context(), def, size, "carrier pigeon"); err == nil {
+		if _, err := benchmarks.Run(t.Context(), def, benchmarks.Case{N: size, Net: "carrier pigeon"}); err == nil {
 			t.Error("an unknown link was accepted")
 		}
-		if _, err := benchmarks.Run(t.Context(), def, -1, "none"); err == nil {
+		if _, err := benchmarks.Run(t.Context(), def, benchmarks.Case{N: -1}); err == nil {
 			t.Error("a negative size was accepted")
 		}
 	}

@@ -1,14 +1,28 @@
 #!/usr/bin/env bash
-# Runs the benchmark cases and leaves one JSON object a run in
-# benchmarks/results/, with the machine they ran on. Run it on an idle machine.
-#   benchmarks/record.sh [RUNS]      default: 3 runs of every case
+# Runs the benchmark cases and leaves them in benchmarks/results/, with the
+# machine they ran on. Run it on an idle machine: all of it takes hours, a part
+# by itself less.
+#   benchmarks/record.sh [RUNS] [PART...]   3 runs of every case, all parts
+# Parts: psi (every protocol, size and link), psi-csv (CSV in and out, a process
+# for each party, warm caches), fl, credit (default_credit between two nodes),
+# demo. TINY=1 takes small sizes, to see whether the script works; OUT is
+# another folder than benchmarks/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-3}
-out=benchmarks/results
+parts=${*:2}
+parts=${parts:-psi psi-csv fl credit demo}
+out=${OUT:-benchmarks/results}
+small=2^12..2^20 large=2^22,10M,2^24 csv=2^20,10M multi=2^18 server=10M client=10k limit=20m logit=30000
+if [ -n "${TINY:-}" ]; then
+	small=2^6..2^8 large=2^9 csv=2^8 multi=2^7 server=4096 client=16 limit=1m logit=300
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
-make --no-print-directory build
-bin=bin/yinqiao
+# The program says which commit it is of, and whether with changes.
+GOFLAGS='' CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o "$work/yinqiao" ./cmd/yinqiao
+bin=$work/yinqiao
 
 {
 	echo "{"
@@ -22,7 +36,7 @@ bin=bin/yinqiao
 	echo "  \"commit\": \"$(git rev-parse --short HEAD)\","
 	echo "  \"date\": \"$(date -u +%F)\","
 	echo "  \"links\": {\"lan\": \"1 Gbit/s, 0.5 ms round trip\", \"wan\": \"100 Mbit/s, 20 ms round trip\", \"shaped\": \"in user space, gRPC with TLS 1.3\"},"
-	echo "  \"parties\": \"all in one process, except in default_credit\""
+	echo "  \"parties\": \"all in one process, except in default_credit and where a report says processes\""
 	echo "}"
 } >"$out/machine.json"
 
@@ -34,41 +48,82 @@ case_() {
 	done
 }
 
-case_ psi-ecdh-2e10-none psi.ecdh.v1 1024 none
-case_ psi-ecdh-2e16-none psi.ecdh.v1 65536 none
-case_ psi-ecdh-2e16-lan psi.ecdh.v1 65536 lan
-case_ psi-ecdh-2e16-wan psi.ecdh.v1 65536 wan
-case_ psi-ecdh-2e20-none psi.ecdh.v1 1048576 none
-case_ psi-rr22-2e16-none psi.rr22.v1 65536 none
-case_ psi-rr22-2e20-none psi.rr22.v1 1048576 none
-case_ psi-rr22-2e20-lan psi.rr22.v1 1048576 lan
-case_ psi-rr22-2e20-wan psi.rr22.v1 1048576 wan
-case_ psi-cardinality-2e16-none psi.cardinality.v1 65536 none
-case_ fl-logit-30000-none fl.logit.v1 30000 none
-case_ fl-logit-30000-lan fl.logit.v1 30000 lan
-case_ fl-logit-30000-wan fl.logit.v1 30000 wan
+# sweep NAME FLAG...: one sweep of the psi family. A case that fails is a line
+# of the table, and what else there is to record goes on.
+failed=
+sweep() {
+	"$bin" bench sweep psi --runs "$runs" --limit "$limit" --out "$work/$1" "${@:2}" || failed="$failed $1"
+}
+
+psi() {
+	sweep all --protocols all --sizes "$small" --net none,lan,wan
+	sweep large --protocols rr22 --sizes "$large" --net none,lan,wan
+	"$bin" bench report "$work/all" "$work/large" --out "$out/psi"
+}
+
+psi-csv() {
+	sweep csv --protocols rr22 --sizes "$csv" --net none --csv --processes --no-yardstick
+	sweep memory --protocols rr22,ecdh --sizes "${csv%%,*}" --net none --processes --no-yardstick
+	local made=("$work/csv" "$work/memory")
+	if "$bin" job kinds | grep -q '^psi\.multi\.v1 '; then
+		sweep multi --protocols multi --sizes "$multi" --net none --processes --no-yardstick
+		sweep multi-csv --protocols multi --sizes "$multi" --net none --csv --processes --no-yardstick
+		made+=("$work/multi" "$work/multi-csv")
+	fi
+	if "$bin" job kinds | grep -q '^psi\.oprf\.v1 '; then
+		sweep oprf --protocols oprf --sizes "$server" --m "$client" --net none,lan,wan --warm
+		sweep oprf-csv --protocols oprf --sizes "$server" --m "$client" --net none --warm --csv --processes --no-yardstick
+		made+=("$work/oprf" "$work/oprf-csv")
+	fi
+	"$bin" bench report "${made[@]}" --out "$out/psi-csv"
+}
+
+fl() {
+	for net in none lan wan; do
+		case_ "fl-logit-$logit-$net" fl.logit.v1 "$logit" "$net"
+	done
+}
 
 # default_credit between two nodes in processes of their own: the report, and
 # what each process cost from its start to its end.
-data=../shared/data/default_credit/default_credit_hetero_guest.csv
-if [ -f "$data" ]; then
+credit() {
+	local data=../shared/data/default_credit/default_credit_hetero_guest.csv
+	if [ ! -f "$data" ]; then
+		echo "default_credit is not here ($data): skipped"
+		return
+	fi
 	: >"$out/default-credit.jsonl"
 	for _ in $(seq "$runs"); do
+		local keep
 		keep=$(mktemp -d)
 		"$bin" scenario run benchmarks/default_credit --keep "$keep/run" --json >"$keep/report.json"
 		printf '{"report": %s, "usage": %s}\n' "$(cat "$keep/report.json")" "$(tr -d '\n' <"$keep/run/usage.json")" | tee -a "$out/default-credit.jsonl"
 		rm -rf "$keep"
 	done
 	go test ./fl/logit -count=1 -run DefaultCredit -v | grep -vE '^(=== RUN|PASS)' >"$out/default-credit-accuracy.txt"
-else
-	echo "default_credit is not here ($data): skipped"
-fi
+}
 
 # The demo after the build.
-: >"$out/demo.jsonl"
-for _ in $(seq "$runs"); do
-	began=$(date +%s.%N)
-	"$bin" scenario run examples/credit --json >/tmp/demo.$$
-	printf '{"seconds_in_all": %.1f, "report": %s}\n' "$(echo "$(date +%s.%N) - $began" | bc)" "$(cat /tmp/demo.$$)" | tee -a "$out/demo.jsonl"
-	rm -f /tmp/demo.$$
+demo() {
+	: >"$out/demo.jsonl"
+	for _ in $(seq "$runs"); do
+		local began
+		began=$(date +%s.%N)
+		"$bin" scenario run examples/credit --json >"$work/demo.json"
+		printf '{"seconds_in_all": %.1f, "report": %s}\n' "$(echo "$(date +%s.%N) - $began" | bc)" "$(cat "$work/demo.json")" | tee -a "$out/demo.jsonl"
+	done
+}
+
+for part in $parts; do
+	case $part in
+	psi | psi-csv | fl | credit | demo) "$part" ;;
+	*)
+		echo "no part $part: psi, psi-csv, fl, credit, demo" >&2
+		exit 2
+		;;
+	esac
 done
+if [ -n "$failed" ]; then
+	echo "cases failed in:$failed" >&2
+	exit 1
+fi

@@ -8,6 +8,8 @@
 //	ot           oblivious transfer and its extension
 //	vole         silent vector oblivious linear evaluation
 //	okvs         oblivious key-value stores
+//	oprf         a batched oblivious pseudorandom function from the two before
+//	parallel     loops over all processors
 package mpc
 
 import "github.com/yinqiao/yinqiao/job"

@@ -1,7 +1,8 @@
-// Package link joins the parties of a benchmark, all in one process, over a
-// stated network.
+// Package link joins the parties of a benchmark over a stated network: all in
+// one process with [Connect], or each in a process of its own with an [End].
 //
-//	none  in-memory pipes: no encoding, no encryption, no network
+//	none  in-memory pipes: no encoding, no encryption, no network; between
+//	      processes plain TCP on the loopback interface
 //	lan   1 Gbit/s per direction, 0.25 ms one way (0.5 ms round trip)
 //	wan   100 Mbit/s per direction, 10 ms one way (20 ms round trip)
 //
@@ -17,14 +18,16 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 
@@ -79,10 +82,10 @@ func Parse(name string) (Kind, error) {
 // pipeWindow is how many messages of None are under way.
 const pipeWindow = 4
 
-// Connect joins parties and returns each one's way to open channels, good for
-// one session. close ends it: call it when every party is done; messages that
-// nobody has received are lost. Over lan and wan every connection is up before
-// Connect returns.
+// Connect joins parties of this process and returns each one's way to open
+// channels, good for one session. close ends it: call it when every party is
+// done; messages that nobody has received are lost. Over lan and wan every
+// connection is up before Connect returns.
 func Connect(kind Kind, parties []session.PartyID) (openers map[session.PartyID]session.Opener, close func() error, err error) {
 	openers = make(map[session.PartyID]session.Opener, len(parties))
 	if _, err := Parse(string(kind)); err != nil {
@@ -95,132 +98,172 @@ func Connect(kind Kind, parties []session.PartyID) (openers map[session.PartyID]
 		}
 		return openers, func() error { return nil }, nil
 	}
-	net, err := start(kind.Shape(), parties)
+	var ends []End
+	stop := sync.OnceValue(func() error {
+		errs := make([]error, len(ends))
+		var wg sync.WaitGroup
+		for i, e := range ends { // at once: a link's end waits for its peer's
+			wg.Go(func() { errs[i] = e.Close() })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	})
+	var all []Address
+	for _, p := range parties {
+		e, err := Listen(kind, p)
+		if err != nil {
+			return nil, nil, errors.Join(err, stop())
+		}
+		ends, all = append(ends, e), append(all, e.Address())
+	}
+	id := NewID()
+	opened := make([]session.Opener, len(ends))
+	group, ctx := errgroup.WithContext(context.Background())
+	for i, e := range ends {
+		group.Go(func() (err error) {
+			opened[i], err = e.Join(ctx, all, id)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	for i, p := range parties {
+		openers[p] = opened[i]
+	}
+	return openers, stop, nil
+}
+
+// Address is where the other parties reach an End.
+type Address struct {
+	Party    session.PartyID `json:"party"`
+	Endpoint string          `json:"endpoint"`
+	Public   []byte          `json:"public,omitempty"` // its key, where the network is encrypted
+}
+
+// End is one party's end of a network, good for one session.
+type End interface {
+	Address() Address
+	// Join connects this party with all others, given in the session's order,
+	// each of which joins with the same arguments. Over lan and wan every
+	// connection that this party dials is up before Join returns.
+	Join(ctx context.Context, all []Address, id string) (session.Opener, error)
+	// Close ends it: call it when every party is done.
+	Close() error
+}
+
+// NewID returns what the ends of one network recognise each other by.
+func NewID() string { return "bench-" + rand.Text() }
+
+// Listen returns the end of self, on the loopback interface.
+func Listen(kind Kind, self session.PartyID) (End, error) {
+	if _, err := Parse(string(kind)); err != nil {
+		return nil, err
+	}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("link: %w", err)
 	}
-	for _, n := range net.nodes {
-		openers[n.id] = n.link.Opener()
+	if kind == None {
+		return newSockets(self, lis), nil
 	}
-	return openers, net.stop, nil
+	key, err := suite.GenerateKey(rand.Reader)
+	if err != nil {
+		lis.Close()
+		return nil, err
+	}
+	shape := kind.Shape()
+	return &node{self: self, shape: shape, key: key, lis: &listener{Listener: lis, shape: shape}}, nil
 }
 
-// network is every party's node/peer, and their directory.
-type network struct {
-	cancel context.CancelFunc
-	nodes  []*node
-	byKey  map[string]*node // by public key; read only once started
-	byID   map[string]*node
-	wg     sync.WaitGroup
-	once   sync.Once
-	err    error
-}
-
+// node is an End that is a party's node/peer.
 type node struct {
-	id     session.PartyID
-	lis    net.Listener
-	public []byte
+	self  session.PartyID
+	shape Shape
+	key   *suite.Key
+	lis   net.Listener
+	all   []Address // read only once joined
+
+	cancel context.CancelFunc
 	peers  *peer.Peers
 	link   *peer.Link
 	served chan error
 }
 
-func start(shape Shape, parties []session.PartyID) (_ *network, err error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	n := &network{cancel: cancel, byKey: make(map[string]*node), byID: make(map[string]*node)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.stop())
-		}
-	}()
-	keys := make([]*suite.Key, len(parties))
-	for i, id := range parties {
-		if keys[i], err = suite.GenerateKey(rand.Reader); err != nil {
-			return nil, err
-		}
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("link: %w", err)
-		}
-		p := &node{id: id, lis: &listener{Listener: lis, shape: shape}, public: keys[i].Public(), served: make(chan error, 1)}
-		n.nodes = append(n.nodes, p)
-		n.byKey[string(p.public)], n.byID[string(id)] = p, p
-	}
-	digest := make([]byte, 16)
-	rand.Read(digest)
-	for i, p := range n.nodes {
-		p.peers, err = peer.New(peer.Config{
-			Listener: p.lis, Key: keys[i], Party: string(p.id), Directory: n, Handler: nobody{},
-			Dial: func(ctx context.Context, endpoint string) (net.Conn, error) {
-				raw, err := new(net.Dialer).DialContext(ctx, "tcp", endpoint)
-				if err != nil {
-					return nil, err
-				}
-				return shape.conn(raw), nil
-			},
-			Limits: peer.Limits{Rate: 1e6, Burst: 1e6, Streams: 4096, Labels: 1 << 20, Idle: 2 * time.Minute, Open: time.Minute},
-		})
-		if err != nil {
-			return nil, err
-		}
-		n.wg.Go(func() { p.served <- p.peers.Serve(ctx) })
-	}
-	for _, p := range n.nodes {
-		p.link, err = p.peers.OpenSession(ctx, peer.SessionConfig{
-			ID: "bench-" + hex.EncodeToString(digest), Self: p.id, Parties: parties, Digest: digest,
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	// The party that stands earlier dials; a first call puts the connection up.
-	for i, p := range n.nodes {
-		for _, q := range n.nodes[i+1:] {
-			if _, err := p.peers.Hello(ctx, string(q.id), &peerv1.HelloRequest{}); err != nil {
-				return nil, fmt.Errorf("link: connect %s to %s: %w", p.id, q.id, err)
-			}
-		}
-	}
-	return n, nil
+func (n *node) Address() Address {
+	return Address{Party: n.self, Endpoint: n.lis.Addr().String(), Public: n.key.Public()}
 }
 
-// stop closes the links of all parties at once, then their nodes.
-func (n *network) stop() error {
-	n.once.Do(func() {
-		n.cancel()
-		var wg sync.WaitGroup
-		for _, p := range n.nodes {
-			if p.link != nil {
-				wg.Go(func() { p.link.Close() })
+func (n *node) Join(ctx context.Context, all []Address, id string) (_ session.Opener, err error) {
+	if n.peers != nil {
+		return nil, errors.New("link: joined before")
+	}
+	n.all = all
+	n.peers, err = peer.New(peer.Config{
+		Listener: n.lis, Key: n.key, Party: string(n.self), Directory: n, Handler: nobody{},
+		Dial: func(ctx context.Context, endpoint string) (net.Conn, error) {
+			raw, err := new(net.Dialer).DialContext(ctx, "tcp", endpoint)
+			if err != nil {
+				return nil, err
 			}
-		}
-		wg.Wait()
-		n.wg.Wait()
-		for _, p := range n.nodes {
-			if p.peers == nil {
-				p.lis.Close()
-				continue
-			}
-			n.err = errors.Join(n.err, <-p.served)
-		}
+			return n.shape.conn(raw), nil
+		},
+		Limits: peer.Limits{Rate: 1e6, Burst: 1e6, Streams: 4096, Labels: 1 << 20, Idle: 2 * time.Minute, Open: time.Minute},
 	})
-	return n.err
+	if err != nil {
+		return nil, err
+	}
+	life, cancel := context.WithCancel(context.Background())
+	n.cancel, n.served = cancel, make(chan error, 1)
+	go func() { n.served <- n.peers.Serve(life) }()
+	var parties []session.PartyID
+	self := -1
+	for i, a := range all {
+		if a.Party == n.self {
+			self = i
+		}
+		parties = append(parties, a.Party)
+	}
+	n.link, err = n.peers.OpenSession(life, peer.SessionConfig{ID: id, Self: n.self, Parties: parties, Digest: []byte(id)})
+	if err != nil {
+		return nil, err
+	}
+	// The party that stands earlier dials; a first call puts the connection up.
+	for _, a := range all[self+1:] {
+		if _, err := n.peers.Hello(ctx, string(a.Party), &peerv1.HelloRequest{}); err != nil {
+			return nil, fmt.Errorf("link: connect %s to %s: %w", n.self, a.Party, err)
+		}
+	}
+	return n.link.Opener(), nil
+}
+
+func (n *node) Close() error {
+	if n.peers == nil {
+		return n.lis.Close()
+	}
+	n.cancel()
+	if n.link != nil {
+		n.link.Close()
+	}
+	return <-n.served
 }
 
 // ByKey implements peer.Directory.
-func (n *network) ByKey(public []byte) (string, bool) {
-	p := n.byKey[string(public)]
-	if p == nil {
-		return "", false
+func (n *node) ByKey(public []byte) (string, bool) {
+	for _, a := range n.all {
+		if bytes.Equal(a.Public, public) {
+			return string(a.Party), true
+		}
 	}
-	return string(p.id), true
+	return "", false
 }
 
 // ByID implements peer.Directory.
-func (n *network) ByID(party string) (string, []byte, bool) {
-	p := n.byID[party]
-	if p == nil {
-		return "", nil, false
+func (n *node) ByID(party string) (string, []byte, bool) {
+	for _, a := range n.all {
+		if string(a.Party) == party {
+			return a.Endpoint, a.Public, true
+		}
 	}
-	return p.lis.Addr().String(), p.public, true
+	return "", nil, false
 }

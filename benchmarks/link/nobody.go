@@ -21,6 +21,10 @@ func (nobody) Propose(context.Context, string, *peerv1.ProposeRequest) (*peerv1.
 	return nil, peer.Refuse("benchmark")
 }
 
+func (nobody) Weigh(context.Context, string, *peerv1.WeighRequest) (*peerv1.WeighReply, error) {
+	return nil, peer.Refuse("benchmark")
+}
+
 func (nobody) Start(context.Context, string, *peerv1.StartRequest) (*peerv1.StartReply, error) {
 	return nil, peer.Refuse("benchmark")
 }

@@ -57,7 +57,7 @@ const (
 	// small partition pays much for its padding.
 	MinPartitionRows = 4096
 	// DefaultPartitionRows is used where a protocol does not say.
-	DefaultPartitionRows = 1 << 22
+	DefaultPartitionRows = 1 << 20
 	// maxPartitions keeps sub-sessions, of which a protocol may need a few for
 	// each partition, to what a node carries in one session.
 	maxPartitions = 1024

@@ -22,9 +22,10 @@ func Definition() job.Definition {
 		Views: []job.Disclosure{
 			{To: alignment.Receiver, Field: "view.count", What: "how many keys are common, even if they are fewer than the minimum"},
 		},
-		Estimate:     Estimate,
-		Baseline:     func(ctx context.Context, n int64) error { return bareArithmetic(ctx, int(n)) },
-		BaselineName: "bare arithmetic: a hash to the curve and two ladders for every row of both parties",
+		PartitionRows: 1 << 20,
+		Estimate:      Estimate,
+		Baseline:      func(ctx context.Context, n int64) error { return bareArithmetic(ctx, int(n)) },
+		BaselineName:  "bare arithmetic: a hash to the curve and two ladders for every row of both parties",
 	})
 }
 

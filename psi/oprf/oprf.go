@@ -185,8 +185,8 @@ type Match struct {
 
 // Query runs the client's role on n items, which must be distinct and have at
 // most table.MaxKeyBytes; each is valid until the next is asked for. It holds
-// about 120 bytes an item and 80 bytes a megabyte of the server's table, beside
-// the table's parts in the cache.
+// about 150 bytes an item, and 64 for every 20 KiB of the server's table, which
+// is in the cache.
 func Query(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, st Store, p Params) (Match, error) {
 	c, err := beginClient(ctx, s, items, n, st, p)
 	if err != nil {
@@ -243,7 +243,7 @@ func Query(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n in
 }
 
 // Serve runs the server's role on the rows of src, whose keys rule normalises.
-// It holds about 10 MiB, and 64 MiB more while it prepares a table.
+// It holds about 10 MiB; see prepare for what a new table takes.
 func Serve(ctx context.Context, s *session.Session, src table.Source, rule table.KeyRule, st Store, p Params) (Match, error) {
 	v, err := beginServer(ctx, s, src, rule, st, p)
 	if err != nil {
