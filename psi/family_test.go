@@ -34,13 +34,9 @@ import (
 // protocol is for the tests of its package.
 //
 // With YINQIAO_LARGE=1 in the environment they go up to 10^7 rows, and try every
-// message where they otherwise sample; -timeout 0 has to go with it. With
-// YINQIAO_LARGE=all the kinds that work on a curve, too, go through every
-// overlap at 10^7 rows, which takes hours.
-var (
-	large    = os.Getenv("YINQIAO_LARGE") != ""
-	largeAll = os.Getenv("YINQIAO_LARGE") == "all"
-)
+// message where they otherwise sample. That takes an hour and -timeout 0; a size
+// or a kind of it is chosen with -run 'TestPlaintext/10000000/psi.rr22.v1'.
+var large = os.Getenv("YINQIAO_LARGE") == "1"
 
 // kind is a job kind with what the tests need to know of it.
 type kind struct {
@@ -208,7 +204,7 @@ func begin(t testing.TB) usage {
 }
 
 // log says what the run took since begin.
-func (u usage) log(t testing.TB, rows int64, out []sessiontest.Outcome) {
+func (u usage) log(t testing.TB, p people, out []sessiontest.Outcome) {
 	t.Helper()
 	wall, cpu := time.Since(u.begun), cpuTime(t)-u.cpu
 	var bytes int64
@@ -223,5 +219,6 @@ func (u usage) log(t testing.TB, rows int64, out []sessiontest.Outcome) {
 			}
 		}
 	}
-	t.Logf("%.2f s, %.2f s of processor, %s for all parties, %.1f bytes a row", wall.Seconds(), cpu.Seconds(), rss, float64(bytes)/float64(max(rows, 1)))
+	t.Logf("%v: %.2f s, %.2f s of processor, %s for all parties, %.1f bytes a row",
+		p, wall.Seconds(), cpu.Seconds(), rss, float64(bytes)/float64(max(slices.Max(p.rows), 1)))
 }

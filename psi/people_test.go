@@ -235,6 +235,58 @@ func (p people) rowAt(t testing.TB, party int, c *cursor) (row, subject int64) {
 	return row, subject
 }
 
+// numbered makes a table of subjects whose value is the row.
+func numbered(t testing.TB, subjects []int) *table.Table {
+	t.Helper()
+	b := table.NewBuilder(peopleSchema)
+	for row, s := range subjects {
+		b.Ints(0).Append(int64(row))
+		b.Texts(1).AppendNull()
+		b.Texts(2).Append(string(align.AppendSubject(nil, int64(s))))
+	}
+	tb, err := b.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tb
+}
+
+// rowSetOf returns the row set of results of numbered tables.
+func rowSetOf(t testing.TB, results []job.Result) (set rowSet) {
+	t.Helper()
+	var columns [2][]int64
+	for i := range columns {
+		columns[i] = intsOf(t, results[i].Tables["intersection"], valueName)
+	}
+	if len(columns[0]) != len(columns[1]) {
+		t.Fatalf("tables of %d and %d rows", len(columns[0]), len(columns[1]))
+	}
+	for k := range columns[0] {
+		set = append(set, newPair(columns[0][k], columns[1][k]))
+	}
+	slices.Sort(set)
+	return set
+}
+
+// intsOf reads a column; a missing value is -1.
+func intsOf(t testing.TB, src table.Source, name string) (xs []int64) {
+	t.Helper()
+	for b, err := range src.Batches(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := b.Column(src.Schema().Index(name)).(*array.Int64)
+		for r := range a.Len() {
+			if a.IsNull(r) {
+				xs = append(xs, -1)
+			} else {
+				xs = append(xs, a.Value(r))
+			}
+		}
+	}
+	return xs
+}
+
 func names(src table.Source) (ns []string) {
 	for _, c := range src.Schema() {
 		ns = append(ns, c.Name)

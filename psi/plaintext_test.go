@@ -1,13 +1,20 @@
 package psi_test
 
 import (
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/yinqiao/yinqiao/psi/oprf"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
+	"github.com/yinqiao/yinqiao/table"
 )
+
+// onDisk is from how many rows on parties have their scratch space on disk.
+const onDisk = 1 << 18
 
 // plaintext runs a kind on people and holds the result to them.
 func plaintext(t *testing.T, k kind, p people, ps params, caches []scratch.Files) rowSet {
@@ -16,7 +23,7 @@ func plaintext(t *testing.T, k kind, p people, ps params, caches []scratch.Files
 	r.caches = caches
 	rows := slices.Max(p.rows)
 	r.net.Timeout = time.Minute + time.Duration(rows)*time.Millisecond
-	if rows > 1<<18 {
+	if rows > onDisk {
 		r.files = disks(t, len(r.roles))
 		r.net.Connect = sessiontest.Pipes(16)
 	}
@@ -24,12 +31,12 @@ func plaintext(t *testing.T, k kind, p people, ps params, caches []scratch.Files
 	results, out := r.run(t)
 	sessiontest.NoErrors(t, out)
 	set := p.check(t, results)
-	u.log(t, rows, out)
+	u.log(t, p, out)
 	return set
 }
 
-// sameAsMap holds tables small enough to a hash table, too.
-func sameAsMap(t *testing.T, p people, set rowSet) {
+// equalsMap holds people to a hash table, and a row set to both.
+func equalsMap(t *testing.T, p people, set rowSet) {
 	t.Helper()
 	want := inTheClear(t, p.tables())
 	if int64(len(want)) != p.common {
@@ -40,18 +47,115 @@ func sameAsMap(t *testing.T, p people, set rowSet) {
 	}
 }
 
-// Every kind equals the plaintext at every overlap.
+// sizes of the tests against the plaintext, and whether a kind is tested at one
+// by default.
+func (k kind) sizes(t *testing.T) []int64 {
+	t.Helper()
+	switch {
+	case large:
+		return []int64{10_000, 1_000_000, 10_000_000}
+	case testing.Short() || k.curve:
+		return []int64{10_000}
+	}
+	return []int64{10_000, 1_000_000}
+}
+
+// Every kind equals the plaintext at every overlap: nothing is lost, nothing is
+// there that should not be, and all parties have the same count and the same
+// order.
 func TestPlaintext(t *testing.T) {
 	for _, k := range kinds {
-		t.Run(k.Name, func(t *testing.T) {
-			// What the server of an unbalanced kind prepares for the first, it
-			// takes up for the others: p0 has the same table in all.
-			caches := []scratch.Files{scratch.Memory(), scratch.Memory(), scratch.Memory()}
-			for _, o := range overlaps {
-				t.Run(o.name, func(t *testing.T) {
-					p := k.peopleOf(o, 10_000, 10_000)
-					sameAsMap(t, p, plaintext(t, k, p, nil, caches))
-				})
+		for _, n := range k.sizes(t) {
+			t.Run(strconv.FormatInt(n, 10)+"/"+k.Name, func(t *testing.T) {
+				// What the server of psi.oprf.v1 prepares at the first overlap it takes
+				// up at the others: p0 has the same table in all.
+				caches := disks(t, len(k.roles))
+				for _, o := range overlaps {
+					t.Run(o.name, func(t *testing.T) {
+						m := n
+						if k.Name == oprf.Name {
+							m = min(n, oprf.MaxItems)
+						}
+						p := k.peopleOf(o, n, m)
+						set := plaintext(t, k, p, nil, caches)
+						if n <= 10_000 {
+							equalsMap(t, p, set)
+						}
+					})
+				}
+			})
+		}
+	}
+}
+
+// The same in partitions, of which the last kept is of as many rows as any.
+func TestPlaintextInPartitions(t *testing.T) {
+	for _, c := range []struct {
+		kind    string
+		n, m    int64
+		rows    int64 // of a partition
+		isLarge bool
+	}{
+		{"psi.ecdh.v1", 10_000, 10_000, 4096, false},
+		{"psi.ecdh.v1", 100, 9_000, 4096, false},
+		{"psi.rr22.v1", 10_000, 10_000, 4096, false},
+		{"psi.rr22.v1", 10_000, 300, 4096, false},
+		{"psi.rr22.v1", 400_000, 500_000, 1 << 16, false},
+		{"psi.rr22.v1", 1_000_000, 1_000_000, 10_000, true},
+		{"psi.ecdh.v1", 1_000_000, 1_000_000, 1 << 17, true},
+		{"psi.rr22.v1", 10_000_000, 10_000_000, 1 << 20, true},
+	} {
+		if c.isLarge && !large || testing.Short() && c.n > onDisk {
+			continue
+		}
+		k := only(t, c.kind)[0]
+		for _, o := range overlaps {
+			p := k.peopleOf(o, c.n, c.m)
+			t.Run(c.kind+"/"+p.String(), func(t *testing.T) {
+				set := plaintext(t, k, p, params{"partition_rows": c.rows}, nil)
+				if c.n <= 10_000 {
+					equalsMap(t, p, set)
+				}
+			})
+		}
+	}
+}
+
+// All kinds that align hold the same rows to be common, and psi.cardinality.v1
+// counts as many. The tables are drawn at random; the third party of psi.multi.v1
+// has those of p1 in another order.
+func TestProtocolsAgree(t *testing.T) {
+	sizes := []int64{10_000}
+	if !testing.Short() {
+		sizes = append(sizes, 1_000_000)
+	}
+	for _, n := range sizes {
+		t.Run(strconv.FormatInt(n, 10), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(uint64(n), 7))
+			subjects := r.Perm(int(n * 3 / 2))
+			x := numbered(t, subjects[:n])
+			y := numbered(t, subjects[n/2:])
+			r.Shuffle(int(n), func(i, j int) { ys := subjects[n/2:]; ys[i], ys[j] = ys[j], ys[i] })
+			z := numbered(t, subjects[n/2:])
+			want := inTheClear(t, []table.Source{x, y})
+			for _, k := range kinds {
+				if n > 10_000 && k.curve && !large {
+					continue
+				}
+				tr := k.trial(nil, []table.Source{x, y, z}[:len(k.roles)]...)
+				tr.net.Timeout = time.Hour
+				results := tr.good(t)
+				for i, res := range results {
+					if got := res.Counts["rows.common"]; got != int64(len(want)) {
+						t.Errorf("%s: p%d counts %d, want %d", k.Name, i, got, len(want))
+					}
+				}
+				if results[0].Tables == nil {
+					continue
+				}
+				if got := rowSetOf(t, results); !slices.Equal(got, want) {
+					t.Errorf("%s has another row set than the plaintext: %d rows, want %d", k.Name, len(got), len(want))
+				}
 			}
 		})
 	}

@@ -264,11 +264,11 @@ func compareEntries(a, b entry) int {
 }
 
 // sortEntries returns a sorted by item and row; it takes as much memory again.
-// Digests spread evenly, so most of the work is one pass into parts of about 64
+// Digests spread evenly, so most of the work is one pass into parts of about 16
 // by their first bits after the skip that all have in common.
 func sortEntries(ctx context.Context, a []entry, skip int) ([]entry, error) {
 	bits := 0
-	for len(a)>>bits > 64 && bits < 16 {
+	for len(a)>>bits > 16 && bits < 16 {
 		bits++
 	}
 	part := func(e *entry) int { return int(e.hi << skip >> 1 >> (63 - bits)) }
@@ -291,8 +291,32 @@ func sortEntries(ctx context.Context, a []entry, skip int) ([]entry, error) {
 		if p%1024 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		slices.SortFunc(b[from:end], compareEntries)
+		if s := b[from:end]; len(s) <= 256 {
+			insertionSort(s)
+		} else { // no digests, or very many of them
+			slices.SortFunc(s, compareEntries)
+		}
 		from = end
 	}
 	return b, nil
+}
+
+// insertionSort is the fastest for the few entries of a part.
+func insertionSort(a []entry) {
+	for i := 1; i < len(a); i++ {
+		e := a[i]
+		j := i
+		for ; j > 0 && e.before(&a[j-1]); j-- {
+			a[j] = a[j-1]
+		}
+		a[j] = e
+	}
+}
+
+// before says whether e comes before f in the order of compareEntries.
+func (e *entry) before(f *entry) bool {
+	if e.hi != f.hi {
+		return e.hi < f.hi
+	}
+	return compareEntries(*e, *f) < 0
 }

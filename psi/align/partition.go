@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sort"
+	"sync"
 
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 	"github.com/yinqiao/yinqiao/scratch"
 )
 
@@ -32,6 +35,8 @@ type spill struct {
 	writers []scratch.Writer
 	buffers [][]byte
 	counts  [bucketCount]int64
+	// repeated says that some rows have the item of another.
+	repeated bool
 }
 
 func bucketName(b int) string { return fmt.Sprintf("%s%03d", itemPrefix, b) }
@@ -100,7 +105,16 @@ func (s *spill) remove() error {
 }
 
 // bucket returns the sorted entries of one file.
-func (s *spill) bucket(ctx context.Context, b int) (_ []entry, err error) {
+func (s *spill) bucket(ctx context.Context, b int) ([]entry, error) {
+	entries, err := s.load(b)
+	if err != nil {
+		return nil, err
+	}
+	return sortEntries(ctx, entries, bucketBits)
+}
+
+// load returns the entries of one file, by row.
+func (s *spill) load(b int) (_ []entry, err error) {
 	f, err := s.files.Open(bucketName(b))
 	if err != nil {
 		return nil, fmt.Errorf("psi/align: %w", err)
@@ -118,24 +132,56 @@ func (s *spill) bucket(ctx context.Context, b int) (_ []entry, err error) {
 		}
 		entries[i] = entry{binary.BigEndian.Uint64(buf[:]), binary.BigEndian.Uint64(buf[8:]), int32(binary.LittleEndian.Uint32(buf[16:]))}
 	}
-	return sortEntries(ctx, entries, bucketBits)
+	return entries, nil
 }
 
 // repeats counts the rows whose item an earlier row has.
 func (s *spill) repeats(ctx context.Context) (repeats, error) {
+	var mu sync.Mutex
 	var twice repeats
-	for b := range bucketCount {
+	err := parallel.For(ctx, bucketCount, 1, func(b, _ int) error {
 		entries, err := s.bucket(ctx, b)
 		if err != nil {
-			return twice, err
+			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for i := 1; i < len(entries); i++ {
 			if entries[i].same(&entries[i-1]) {
 				twice.add(int64(entries[i].row))
 			}
 		}
+		return nil
+	})
+	s.repeated = twice.count > 0
+	return twice, err
+}
+
+// cut returns the entries of one file in the order of the parts that they
+// belong to, and those of one item next to each other.
+func (s *spill) cut(ctx context.Context, b, parts int) ([]entry, error) {
+	if s.repeated {
+		return s.bucket(ctx, b)
 	}
-	return twice, nil
+	entries, err := s.load(b)
+	if err != nil || len(entries) == 0 {
+		return entries, err
+	}
+	first := partOf(uint64(b)<<(64-bucketBits), parts)
+	next := make([]int, partOf(uint64(b)<<(64-bucketBits)|math.MaxUint64>>bucketBits, parts)-first+2)
+	for i := range entries {
+		next[partOf(entries[i].hi, parts)-first+1]++
+	}
+	for p := range len(next) - 1 {
+		next[p+1] += next[p]
+	}
+	ordered := make([]entry, len(entries))
+	for i := range entries {
+		p := partOf(entries[i].hi, parts) - first
+		ordered[next[p]] = entries[i]
+		next[p]++
+	}
+	return ordered, nil
 }
 
 // cutter cuts a set into partitions, one after the other. What it holds beside
@@ -180,7 +226,7 @@ func (c *cutter) next(ctx context.Context, p int) (*group, error) {
 			return g, nil
 		}
 		var err error
-		if c.entries, err = c.set.spilled.bucket(ctx, c.bucket); err != nil {
+		if c.entries, err = c.set.spilled.cut(ctx, c.bucket, c.parts); err != nil {
 			return nil, err
 		}
 		c.bucket++

@@ -30,7 +30,7 @@ type statedTable struct {
 	text string
 }
 
-func (s statedTable) Fingerprint() string { return s.text }
+func (s statedTable) KeyFingerprint() string { return s.text }
 
 // BenchmarkJob runs the job over sealed files on disk: once to prepare the
 // table and fetch it (cold), and then b.N times as a user does from then on

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math"
 	"strconv"
@@ -113,14 +114,15 @@ type vault struct {
 	sess *session.Session
 }
 
-// Fingerprinter is a source that can tell at once whether its rows are those of
-// an earlier run: two sources with one fingerprint have the same schema and the
-// same rows in the same order. A node, which digests every dataset before a job
-// runs, gives it what it has computed. Where a source is none, the server reads
-// its keys to tell.
+// Fingerprinter is a source that can tell at once whether its keys are those of
+// an earlier run: two sources with one fingerprint have the same key columns with
+// the same values in the same rows. Other columns do not count, of which every
+// grant has its own. A node, which digests every dataset before a job runs, gives
+// what it has computed. Where a source is none, or gives "", the server reads its
+// keys to tell.
 type Fingerprinter interface {
 	table.Source
-	Fingerprint() string
+	KeyFingerprint() string
 }
 
 // reserve returns an epoch that fits the rows, has not ended, and may answer n
@@ -244,10 +246,19 @@ func (e *epoch) drop() error {
 	return fmt.Errorf("%w: the server's table; it is made anew by the next run", ErrCache)
 }
 
-// fingerprint tells whether rows have changed.
+// stated returns what the source says of its keys, or "".
+func (v *vault) stated() string {
+	f, ok := v.src.(Fingerprinter)
+	if !ok || f.KeyFingerprint() == "" {
+		return ""
+	}
+	return fmt.Sprintf("source %x", sha256.Sum256([]byte(f.KeyFingerprint())))
+}
+
+// fingerprint tells whether the keys have changed.
 func (v *vault) fingerprint(ctx context.Context) (string, error) {
-	if f, ok := v.src.(Fingerprinter); ok && f.Fingerprint() != "" {
-		return v.stated(f.Fingerprint()), nil
+	if fp := v.stated(); fp != "" {
+		return fp, nil
 	}
 	h := newKeyHash()
 	_, err := table.EachKey(ctx, v.src, v.rule, nil, func(keys table.KeyBatch, _ struct{}) error {
@@ -258,18 +269,9 @@ func (v *vault) fingerprint(ctx context.Context) (string, error) {
 	return h.String(), err
 }
 
-// stated is the fingerprint of rows from the source's.
-func (v *vault) stated(fp string) string {
-	sum := sha256.Sum256([]byte(fp))
-	return fmt.Sprintf("source %x", sum)
-}
-
 // keyHash is the fingerprint of rows from their keys.
 type keyHash struct {
-	sum interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
+	sum hash.Hash
 	buf []byte
 }
 
@@ -320,12 +322,11 @@ func (v *vault) prepare(ctx context.Context) (*epoch, error) {
 	return e, nil
 }
 
-// evaluate hands the tags of all rows to s, and completes the record.
+// evaluate hands the tags of all rows to s, and writes their number and
+// fingerprint into r.
 func (v *vault) evaluate(ctx context.Context, r *record, s *sorter) error {
-	var h *keyHash
-	if f, ok := v.src.(Fingerprinter); ok && f.Fingerprint() != "" {
-		r.fingerprint = v.stated(f.Fingerprint())
-	} else {
+	var h *keyHash // of what is evaluated, where nothing is stated
+	if r.fingerprint = v.stated(); r.fingerprint == "" {
 		h = newKeyHash()
 	}
 	f := newPRF(r.id)

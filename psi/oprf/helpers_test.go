@@ -50,7 +50,7 @@ type printed struct {
 	print string
 }
 
-func (p printed) Fingerprint() string { return p.print }
+func (p printed) KeyFingerprint() string { return p.print }
 
 func number(from, to int) []string {
 	xs := make([]string, 0, max(0, to-from))

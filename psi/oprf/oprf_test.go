@@ -12,8 +12,18 @@ var both = Params{Broadcast: true}
 // The ideal functionality, with a cold cache and then with a warm one.
 func TestIdealFunctionality(t *testing.T) {
 	for _, c := range []struct{ client, server, common int }{
-		{0, 0, 0}, {0, 5, 0}, {5, 0, 0}, {1, 1, 0}, {1, 1, 1}, {3, 700, 3}, {10, 1000, 4}, {64, 65, 64}, {65, 5000, 30}, {700, 3, 2},
-		{40, 40_000, 1}, {3000, 20_000, 2999},
+		{0, 0, 0},
+		{0, 5, 0},
+		{5, 0, 0},
+		{1, 1, 0},
+		{1, 1, 1},
+		{3, 700, 3},
+		{10, 1000, 4},
+		{64, 65, 64},
+		{65, 5000, 30},
+		{700, 3, 2},
+		{40, 40_000, 1},
+		{3000, 20_000, 2999},
 	} {
 		for _, p := range []Params{{}, both} {
 			t.Run(fmt.Sprintf("%d against %d, %d common, %s", c.client, c.server, c.common, p.output()), func(t *testing.T) {

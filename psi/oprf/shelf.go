@@ -2,6 +2,7 @@ package oprf
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -138,18 +139,13 @@ func (h *held) matches(ctx context.Context, own []tags.Tag, progress func(done i
 				if _, err := h.files[i/partSegments].ReadAt(b, starts[i]); err != nil {
 					return damaged(err)
 				}
-				at, place := ranges[k], before[i]
-				err := h.parse(h.dir, i, b, func(t *tags.Tag) {
-					for at < ends[k] && own[at].Before(t) {
-						at++
-					}
-					place++
-					if at < ends[k] && own[at].Same(t) {
-						places[at] = uint32(place)
-					}
-				})
+				if sha256.Sum256(b) != h.dir[i].sum {
+					return damaged(errSegment)
+				}
+				first, end := h.buckets(i)
+				err := h.form.Find(b, first, end, mine, func(j, at int) { places[ranges[k]+j] = uint32(before[i]+at) + 1 })
 				if err != nil {
-					return damaged(err)
+					return err // store has parsed these very bytes
 				}
 			}
 			progress(ends[hi-1])

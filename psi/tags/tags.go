@@ -164,3 +164,49 @@ func (f Form) Parse(b []byte, first, end, limit int, use func(t *Tag)) (int, err
 	}
 	return total, nil
 }
+
+// Find looks tags up among those that b holds, which Parse has accepted before:
+// want are cut, ascend, and lie in buckets first to, but without, end. It calls
+// found with the index of each that is there and its place in b. It reads the
+// counts, and of the tags those in the buckets of want.
+func (f Form) Find(b []byte, first, end int, want []Tag, found func(i, place int)) error {
+	type span struct{ upto, from, n int } // of want, and in b
+	spans := make([]span, 0, 16)
+	at, total, next := 0, 0, 0
+	for bucket := first; bucket < end; bucket++ {
+		n, size := binary.Uvarint(b[at:])
+		if size <= 0 || n > uint64(len(b)) {
+			return fmt.Errorf("%w: a count that is missing", ErrMalformed)
+		}
+		at += size
+		upto := next
+		for upto < len(want) && f.BucketOf(&want[upto]) == bucket {
+			upto++
+		}
+		if upto > next {
+			spans = append(spans, span{upto, total, int(n)})
+			next = upto
+		}
+		total += int(n)
+	}
+	rests := b[at:]
+	if len(rests) != total*f.Rest {
+		return fmt.Errorf("%w: %d bytes of %d tags", ErrMalformed, len(rests), total)
+	}
+	i := 0
+	for _, s := range spans {
+		bucket := f.BucketOf(&want[i])
+		for place := s.from; place < s.from+s.n && i < s.upto; place++ {
+			t := f.rest(bucket, rests[place*f.Rest:])
+			for i < s.upto && want[i].Before(&t) {
+				i++
+			}
+			if i < s.upto && want[i].Same(&t) {
+				found(i, place)
+				i++
+			}
+		}
+		i = s.upto
+	}
+	return nil
+}

@@ -3,6 +3,7 @@ package tags
 import (
 	"bytes"
 	"errors"
+	"maps"
 	mrand "math/rand/v2"
 	"slices"
 	"testing"
@@ -101,6 +102,58 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// Find finds what a map does, whichever tags are asked for.
+func TestFind(t *testing.T) {
+	for _, n := range []int{0, 1, 40, 3000} {
+		f, err := NewForm(64, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := random(2*n+3, 8)
+		for i := range a {
+			a[i] = f.Cut(a[i])
+		}
+		held, other := a[:n], a[n:]
+		if err := Sort(t.Context(), held); err != nil {
+			t.Fatal(err)
+		}
+		b := f.Append(nil, 0, f.Buckets(), held)
+		places := make(map[Tag]int)
+		for i, t := range held {
+			places[Tag{t.Hi, t.Lo, 0}] = i
+		}
+		for _, step := range []int{1, 7, 500} {
+			var want []Tag
+			for i := 0; i < n; i += step {
+				want = append(want, held[i])
+			}
+			want = append(want, other...)
+			if err := Sort(t.Context(), want); err != nil {
+				t.Fatal(err)
+			}
+			expected := make(map[int]int)
+			for i, t := range want {
+				if p, ok := places[Tag{t.Hi, t.Lo, 0}]; ok {
+					expected[i] = p
+				}
+			}
+			got := make(map[int]int)
+			if err := f.Find(b, 0, f.Buckets(), want, func(i, place int) { got[i] = place }); err != nil || !maps.Equal(got, expected) {
+				t.Fatalf("%d of %d tags were found, want %d: %v", len(got), n, len(expected), err)
+			}
+		}
+		if err := f.Find(append(b, 0), 0, f.Buckets(), nil, nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("a byte more: %v", err)
+		}
+	}
+	f := Form{2, 1}
+	for _, b := range [][]byte{nil, {1, 0, 0}, {0xff, 0xff}, {0, 0, 0, 0x80}} {
+		if err := f.Find(b, 0, 4, nil, nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%x: %v", b, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	f := Form{1, 2}
 	good := []byte{2, 1, 0, 1, 0, 2, 0, 9}
@@ -144,6 +197,15 @@ func FuzzParse(f *testing.F) {
 			if at := form.BucketOf(&got[i]); at < from || at >= end || i > 0 && !got[i-1].Before(&got[i]) {
 				t.Fatalf("tag %d in bucket %d", i, at)
 			}
+		}
+		places := 0
+		if err := form.Find(b, from, end, got, func(i, place int) {
+			if i != place {
+				t.Fatalf("tag %d was found at %d", i, place)
+			}
+			places++
+		}); err != nil || places != n {
+			t.Fatalf("%d of %d tags were found: %v", places, n, err)
 		}
 		if again := form.Append(nil, from, end, got); form.Bits() <= MaxBits && !bytes.Equal(again, b) {
 			t.Fatalf("%x was read as %x", b, again)
