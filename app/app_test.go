@@ -26,9 +26,14 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line as a person does: testdata/script holds one
-// story a file. $TINY is a scenario of two parties with six rows each.
+// story a file. $TINY is a scenario of two parties with six rows each, $EXAMPLES
+// the folder of the shipped ones.
 func TestScripts(t *testing.T) {
 	tiny, err := filepath.Abs("testdata/tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Abs("../examples")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +42,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TINY", tiny)
+			e.Setenv("EXAMPLES", examples)
 			e.Setenv("TMPDIR", e.WorkDir)
 			return nil
 		},

@@ -27,6 +27,7 @@ import (
 	"github.com/yinqiao/yinqiao/node/dataset"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/table"
 )
@@ -56,6 +57,8 @@ file describes, and prints a report. docs/scenario.md describes the file.`,
 // documents it.
 type outcome struct {
 	Job        string         `json:"job"`
+	Kind       string         `json:"kind"`
+	Choice     string         `json:"choice,omitempty"`
 	State      string         `json:"state"`
 	Seconds    float64        `json:"seconds"`
 	Bytes      int64          `json:"bytes"`
@@ -294,7 +297,7 @@ func (r *scenarioRun) compute(ctx context.Context) error {
 func (r *scenarioRun) collect(ctx context.Context) (*outcome, error) {
 	v := r.view
 	o := &outcome{
-		Job: v.GetJob(), State: v.GetState(), Seconds: r.seconds, CommonRows: v.GetCounts()[job.CountCommon],
+		Job: v.GetJob(), Kind: v.GetKind(), Choice: v.GetChoice(), State: v.GetState(), Seconds: r.seconds, CommonRows: v.GetCounts()[job.CountCommon],
 		Grant:   outcomeGrant{ID: v.GetGrantId(), UsesLeft: v.GetUsesLeft()},
 		Receipt: outcomeReceipt{Digest: hex.EncodeToString(v.GetReceipt().GetDigest())},
 	}
@@ -515,6 +518,9 @@ func check(expect []files.Expect, result map[string]any) error {
 // print is the report for people.
 func (r *scenarioRun) print(w io.Writer, o *outcome) {
 	fmt.Fprintf(w, "\n%s %s in %.1f s, %s exchanged\n", o.Job, o.State, o.Seconds, ui.Bytes(o.Bytes))
+	if o.Choice != "" {
+		fmt.Fprintf(w, "ran as %s (%s)\n", o.Kind, o.Choice)
+	}
 	t := ui.NewTable("party", "rows", "receipt in its log at")
 	for i, p := range o.Parties {
 		t.Add(p.ID, fmt.Sprint(p.Rows), fmt.Sprintf("index %d", o.Receipt.Logs[i].Index))
@@ -522,6 +528,9 @@ func (r *scenarioRun) print(w io.Writer, o *outcome) {
 	t.Print(w)
 	if _, aligned := r.view.GetCounts()[job.CountCommon]; aligned {
 		fmt.Fprintf(w, "rows in common   %d\n", o.CommonRows)
+	}
+	if joined, ok := r.view.GetCounts()[align.CountJoined]; ok && joined != o.CommonRows {
+		fmt.Fprintf(w, "rows of the join %d\n", joined)
 	}
 	printResult(w, o.Result)
 	for _, st := range r.tables {

@@ -110,7 +110,7 @@ func newFiles(dir string) (scratch.Files, func(), error) {
 // pass before, as a node can of a file that has not changed.
 type known struct{ table.Source }
 
-func (known) Fingerprint() string { return "held in memory" }
+func (known) KeyFingerprint() string { return "held in memory" }
 
 // run runs the job once, over a fresh network.
 func (p *party) run(ctx context.Context, open session.Opener) (o outcome, err error) {
@@ -177,10 +177,11 @@ func (p *party) read(ctx context.Context) ([]table.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := dataset.Digest(ctx, granted); err != nil {
+		read, err := dataset.Read(ctx, granted)
+		if err != nil {
 			return nil, err
 		}
-		sources = append(sources, granted)
+		sources = append(sources, read)
 	}
 	return sources, nil
 }

@@ -72,13 +72,17 @@ func (n *Node) takeUse(a *admitted) error {
 	limit := a.grant.Limits().MaxRuns
 	used, err := n.store.Reserve(runCounter(a.grant), holderOf(a.contract), limit)
 	if errors.Is(err, store.ErrExhausted) {
-		return n.refuse("max_runs", "the grant allows %d runs and all are used (grant %s): file a new request", limit, a.grant.ID())
+		return n.allRunsUsed(a.grant)
 	}
 	if err != nil {
 		return fmt.Errorf("node: reserve a use: %w", err)
 	}
 	a.usesLeft = limit - used
 	return nil
+}
+
+func (n *Node) allRunsUsed(g *catalog.Grant) *Refusal {
+	return n.refuse("max_runs", "the grant allows %d runs and all are used (grant %s): file a new request", g.Limits().MaxRuns, g.ID())
 }
 
 // holderOf is in whose name a run's use is reserved. Sessions held uses in

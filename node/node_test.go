@@ -40,6 +40,8 @@ type hooks struct {
 	// outErr is why a party's output cannot be written.
 	outErr map[string]error
 	step   func(party string, i int) error // after step i of stepJob
+	// estimate is what a kind of the family of choose_test.go is to cost.
+	estimate func(kind string, rows []int64) (job.Cost, error)
 }
 
 // staging is a result value that calls hooks.out when it is written.
@@ -257,7 +259,7 @@ func (w *world) enrolAt(id, addr, endpoint string) {
 func (w *world) start(id string) {
 	t := w.t
 	t.Helper()
-	reg, err := job.NewRegistry(countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks))
+	reg, err := job.NewRegistry(append(familyJobs(w.hooks), countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks))...)
 	must(t, err)
 	n, err := Open(w.ctx, w.homes[id], Options{Registry: reg, Version: "test", Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	must(t, err)
@@ -349,6 +351,11 @@ func as(ctx context.Context, name string) context.Context {
 func (w *world) granted(change func(*catalogv1.Request)) string {
 	w.t.Helper()
 	w.register()
+	return w.approved(wanted(change))
+}
+
+// wanted is a request for the registered entries.
+func wanted(change func(*catalogv1.Request)) *catalogv1.Request {
 	q := &catalogv1.Request{
 		Purpose: "joint count", Scene: "test", LegalBasis: "contract",
 		Uses: []*catalogv1.Use{{Entry: bankCode, Version: 1, Items: []string{"id", "x"}}, {Entry: govCode, Version: 1, Items: []string{"id", "x"}}},
@@ -361,7 +368,7 @@ func (w *world) granted(change func(*catalogv1.Request)) string {
 	if change != nil {
 		change(q)
 	}
-	return w.approved(q)
+	return q
 }
 
 // approved files a request, has it approved, and returns the grant's ID.

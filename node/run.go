@@ -231,11 +231,11 @@ func (n *Node) readInputs(ctx context.Context, a *active) ([]table.Source, error
 			return nil, fail("dataset", "%v", err)
 		}
 		a.progress("read input", 0, 0)
-		digest, err := dataset.Digest(ctx, src)
+		read, err := dataset.Read(ctx, src)
 		if err != nil {
 			return nil, fail("dataset", "%v", err)
 		}
-		sources, digests = append(sources, src), append(digests, digest)
+		sources, digests = append(sources, read), append(digests, read.Digest())
 	}
 	return sources, n.commitInputs(a, digests)
 }

@@ -51,6 +51,7 @@ var kinds = func() []kind {
 	known := map[string]kind{
 		"psi.ecdh.v1":        {roles: []job.Role{align.Sender, align.Receiver}, all: "both", curve: true, joins: true},
 		"psi.rr22.v1":        {roles: []job.Role{align.Sender, align.Receiver}, all: "both", joins: true},
+		"psi.rr22m.v1":       {roles: []job.Role{align.Sender, align.Receiver}, all: "both", joins: true},
 		"psi.oprf.v1":        {roles: []job.Role{oprf.Server, oprf.Client}, all: "both", curve: true},
 		"psi.multi.v1":       {roles: []job.Role{multi.Leader, multi.Member, multi.Member}, all: "all"},
 		"psi.cardinality.v1": {roles: []job.Role{cardinality.Sender, cardinality.Receiver}, all: "both", curve: true},
@@ -77,6 +78,16 @@ func only(t testing.TB, names ...string) (ks []kind) {
 	}
 	if len(ks) != len(names) {
 		t.Fatalf("not all of %q are registered", names)
+	}
+	return ks
+}
+
+// joining returns the kinds that join.
+func joining() (ks []kind) {
+	for _, k := range kinds {
+		if k.joins {
+			ks = append(ks, k)
+		}
 	}
 	return ks
 }
@@ -110,6 +121,7 @@ type trial struct {
 	kind
 	spec    job.Spec
 	specs   map[int]job.Spec // of parties that mean something else
+	others  map[int]kind     // of parties that run another kind
 	sources []table.Source
 	// Disk of the run and what is kept between runs; nil is memory.
 	files, caches []scratch.Files
@@ -136,6 +148,10 @@ func (r trial) run(t testing.TB) ([]job.Result, []sessiontest.Outcome) {
 		if s, other := r.specs[i]; other {
 			env.Spec = s
 		}
+		run := r.Run
+		if k, other := r.others[i]; other {
+			run = k.Run
+		}
 		if r.files != nil {
 			env.Scratch = r.files[i]
 		}
@@ -149,7 +165,7 @@ func (r trial) run(t testing.TB) ([]job.Result, []sessiontest.Outcome) {
 				defer stop()
 			}
 			env.Session = s
-			results[i], err = r.Run(ctx, env)
+			results[i], err = run(ctx, env)
 			return err
 		})
 	}

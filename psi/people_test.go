@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -59,15 +60,19 @@ func (p people) subject(party int, row int64) int64 {
 func value(party int, row int64) int64 { return row*3 + int64(party) }
 
 // note is the text of a row; some have none.
-func note(party int, row int64) (s string, ok bool) {
-	return "row " + strconv.FormatInt(row, 10) + ", of " + strconv.Itoa(party), row%5 != 3
+func note(row int64) (s string, ok bool) {
+	if row%5 == 3 {
+		return "", false
+	}
+	return strconv.FormatInt(-row, 10), true
 }
 
+// tables makes the rows as they are read.
 func (p people) tables() (sources []table.Source) {
 	for party, n := range p.rows {
 		sources = append(sources, table.Generate(peopleSchema, n, func(b *table.Builder, row int64) {
 			b.Ints(0).Append(value(party, row))
-			if s, ok := note(party, row); ok {
+			if s, ok := note(row); ok {
 				b.Texts(1).Append(s)
 			} else {
 				b.Texts(1).AppendNull()
@@ -87,29 +92,34 @@ func newPair(row0, row1 int64) uint64 { return uint64(row0)<<32 | uint64(row1) }
 // would read them.
 func inTheClear(t testing.TB, sources []table.Source) (set rowSet) {
 	t.Helper()
-	found := make(map[string][]int64)
+	row0 := make(map[string]int64) // of each key of p0
+	var have []int                 // how many parties have a row of p0, one after the other
+	var row1 []int64
 	for party, src := range sources {
 		row := int64(0)
 		for b, err := range src.Batches(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			keys := b.Column(src.Schema().Index(idColumn)).(*array.String)
 			for r := range keys.Len() {
-				if rows := found[keys.Value(r)]; len(rows) == party { // all before have it
-					found[keys.Value(r)] = append(rows, row)
+				if party == 0 {
+					row0[strings.Clone(keys.Value(r))] = row
+					have, row1 = append(have, 1), append(row1, -1)
+				} else if i, ok := row0[keys.Value(r)]; ok && have[i] == party {
+					have[i]++
+					if party == 1 {
+						row1[i] = row
+					}
 				}
 				row++
 			}
 		}
 	}
-	for _, rows := range found {
-		if len(rows) == len(sources) {
-			set = append(set, newPair(rows[0], rows[1]))
+	for i, n := range have {
+		if n == len(sources) {
+			set = append(set, newPair(int64(i), row1[i]))
 		}
 	}
-	slices.Sort(set)
-	return set
+	return set // sorted, as rows of p0 are
 }
 
 // cursor reads a source row by row.
@@ -126,113 +136,121 @@ func newCursor(ctx context.Context, src table.Source) *cursor {
 }
 
 // more goes to the next row and says whether there is one.
-func (c *cursor) more(t testing.TB) bool {
-	t.Helper()
+func (c *cursor) more() (bool, error) {
 	c.at++
 	for c.b == nil || c.at == int(c.b.NumRows()) {
 		b, err, ok := c.next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !ok {
-			return false
+		if err != nil || !ok {
+			return false, err
 		}
 		c.b, c.at = b, 0
 	}
-	return true
+	return true, nil
 }
 
-// check holds results to the plaintext: both sides have row k of one common
-// subject, with all its columns; each common subject comes once; counts and
-// numbers of rows are right. It returns the row set of results of up to 2^20
-// rows.
-func (p people) check(t testing.TB, results []job.Result) (set rowSet) {
+// check holds results to the plaintext and returns the row set.
+func (p people) check(t testing.TB, results []job.Result) rowSet {
 	t.Helper()
+	set, err := p.compare(t.Context(), results)
+	must(t, err)
+	return set
+}
+
+// compare says what is wrong with results: all have row k of one common subject,
+// with all its columns; each common subject comes once; counts and numbers of
+// rows are right. It returns the row set of results of up to 2^20 rows.
+func (p people) compare(ctx context.Context, results []job.Result) (set rowSet, err error) {
 	var cursors []*cursor
 	for i, r := range results {
 		if n, ok := r.Counts[job.CountCommon]; !ok || n != p.common || r.Rows != p.rows[i] {
-			t.Fatalf("p%d counts %d common of %d rows, want %d of %d", i, n, r.Rows, p.common, p.rows[i])
+			return nil, fmt.Errorf("p%d counts %d common of %d rows, want %d of %d", i, n, r.Rows, p.common, p.rows[i])
 		}
 		if n, ok := r.Counts[align.CountJoined]; ok && n != p.common {
-			t.Fatalf("p%d counts %d rows of the result, want %d", i, n, p.common)
+			return nil, fmt.Errorf("p%d counts %d rows of the result, want %d", i, n, p.common)
 		}
 		src, ok := r.Tables["intersection"]
 		if !ok {
 			continue
 		}
 		if got := names(src); !slices.Equal(got, []string{idColumn, valueName, noteName}) {
-			t.Fatalf("p%d has columns %q", i, got)
+			return nil, fmt.Errorf("p%d has columns %q", i, got)
 		}
-		c := newCursor(t.Context(), src)
+		c := newCursor(ctx, src)
 		defer c.stop()
 		cursors = append(cursors, c)
 	}
 	if len(cursors) == 0 { // only counted
-		return nil
+		return nil, nil
 	}
 	if len(cursors) != len(results) {
-		t.Fatalf("%d of %d parties have a table", len(cursors), len(results))
+		return nil, fmt.Errorf("%d of %d parties have a table", len(cursors), len(results))
 	}
 	seen := make([]uint64, p.common/64+1)
 	for k := int64(0); ; k++ {
 		ended := 0
 		for _, c := range cursors {
-			if !c.more(t) {
+			more, err := c.more()
+			if err != nil {
+				return nil, err
+			}
+			if !more {
 				ended++
 			}
 		}
-		if ended == len(cursors) {
-			if k != p.common {
-				t.Fatalf("the result has %d rows, want %d", k, p.common)
-			}
+		switch {
+		case ended == len(cursors) && k == p.common:
 			slices.Sort(set)
-			return set
+			return set, nil
+		case ended == len(cursors):
+			return nil, fmt.Errorf("the result has %d rows, want %d", k, p.common)
+		case ended > 0:
+			return nil, fmt.Errorf("%d of %d parties' tables end after %d rows, others go on", ended, len(cursors), k)
 		}
-		if ended > 0 {
-			t.Fatalf("%d of %d parties' tables end after %d rows, others go on", ended, len(cursors), k)
-		}
-		var subject, row0, row1 int64
+		var subject int64
+		var rows [2]int64
 		for i, c := range cursors {
-			row, s := p.rowAt(t, i, c)
-			switch i {
-			case 0:
-				subject, row0 = s, row
-			case 1:
-				row1 = row
+			row, s, err := p.rowAt(i, c)
+			if err != nil {
+				return nil, err
+			}
+			if i == 0 {
+				subject = s
+			}
+			if i < len(rows) {
+				rows[i] = row
 			}
 			if s != subject {
-				t.Fatalf("row %d of the result is not of one subject at p0 and p%d", k, i)
+				return nil, fmt.Errorf("row %d of the result is not of one subject at p0 and p%d", k, i)
 			}
 		}
 		if subject >= p.common || seen[subject/64]>>(subject%64)&1 != 0 {
-			t.Fatalf("row %d of the result is of a subject that not all have, or comes twice", k)
+			return nil, fmt.Errorf("row %d of the result is of a subject that not all have, or comes twice", k)
 		}
 		seen[subject/64] |= 1 << (subject % 64)
 		if p.common <= 1<<20 {
-			set = append(set, newPair(row0, row1))
+			set = append(set, newPair(rows[0], rows[1]))
 		}
 	}
 }
 
 // rowAt returns which row of a party a cursor is at, and whom it is of, if all
 // its columns are those of that row.
-func (p people) rowAt(t testing.TB, party int, c *cursor) (row, subject int64) {
-	t.Helper()
+func (p people) rowAt(party int, c *cursor) (row, subject int64, err error) {
 	ids, values, notes := c.b.Column(0).(*array.String), c.b.Column(1).(*array.Int64), c.b.Column(2).(*array.String)
 	if ids.IsNull(c.at) || values.IsNull(c.at) {
-		t.Fatalf("a row of p%d is missing", party)
+		return 0, 0, fmt.Errorf("a row of p%d is missing", party)
 	}
 	v := values.Value(c.at)
 	row = (v - int64(party)) / 3
 	if v < 0 || row >= p.rows[party] || value(party, row) != v {
-		t.Fatalf("p%d has a row that is not of its table", party)
+		return 0, 0, fmt.Errorf("p%d has a row that is not of its table", party)
 	}
 	subject = p.subject(party, row)
-	want, ok := note(party, row)
+	want, ok := note(row)
 	if ids.Value(c.at) != string(align.AppendSubject(nil, subject)) || notes.IsNull(c.at) == ok || ok && notes.Value(c.at) != want {
-		t.Fatalf("the columns of a row of p%d are not of one row", party)
+		return 0, 0, fmt.Errorf("the columns of a row of p%d are not of one row", party)
 	}
-	return row, subject
+	return row, subject, nil
 }
 
 // numbered makes a table of subjects whose value is the row.

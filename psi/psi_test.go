@@ -11,7 +11,7 @@ func TestJobsRegister(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"psi.ecdh.v1", "psi.rr22.v1", "psi.oprf.v1", "psi.multi.v1", "psi.cardinality.v1"} {
+	for _, name := range []string{"psi.ecdh.v1", "psi.rr22.v1", "psi.rr22m.v1", "psi.oprf.v1", "psi.multi.v1", "psi.cardinality.v1"} {
 		if _, ok := r.Lookup(name); !ok {
 			t.Errorf("%s is not registered", name)
 		}

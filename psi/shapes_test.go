@@ -33,8 +33,11 @@ func TestKeyShapes(t *testing.T) {
 			keys := distinct(t, s.rule, s.keys(t))
 			for _, k := range kinds {
 				n := len(keys)
-				if k.curve {
+				switch {
+				case k.curve:
 					n = min(n, 450)
+				case k.Name != "psi.rr22.v1":
+					n = min(n, 3000)
 				}
 				t.Run(k.Name, func(t *testing.T) { s.test(t, k, keys[:n]) })
 			}
@@ -132,16 +135,27 @@ func (s shape) altered(i int, key string) bool {
 }
 
 // textsOf reads a column without missing values, integers as their digits.
-func textsOf(t testing.TB, src table.Source, name string) (xs []string) {
+func textsOf(t testing.TB, src table.Source, name string) []string {
+	t.Helper()
+	xs := textsOrNone(t, src, name)
+	if slices.Contains(xs, "") {
+		t.Fatal("a value is missing")
+	}
+	return xs
+}
+
+// textsOrNone reads a column; a missing value is "".
+func textsOrNone(t testing.TB, src table.Source, name string) (xs []string) {
 	t.Helper()
 	for b, err := range src.Batches(t.Context()) {
 		must(t, err)
 		a := b.Column(src.Schema().Index(name))
 		for r := range a.Len() {
 			if a.IsNull(r) {
-				t.Fatal("a value is missing")
+				xs = append(xs, "")
+			} else {
+				xs = append(xs, strings.Clone(a.ValueStr(r)))
 			}
-			xs = append(xs, strings.Clone(a.ValueStr(r)))
 		}
 	}
 	return xs

@@ -105,11 +105,13 @@ func encodeFields(fields []Field) []byte {
 	return b
 }
 
-var errBadFrame = errors.New("malformed first frame")
+// ErrFirstFrame is wrapped by the error of Bind for a first frame that does not
+// parse.
+var ErrFirstFrame = errors.New("malformed first frame")
 
 func decodeFields(b []byte) ([]Field, error) {
 	if len(b) > bindLimit {
-		return nil, errBadFrame
+		return nil, ErrFirstFrame
 	}
 	text := func() (string, bool) {
 		n, k := binary.Uvarint(b)
@@ -122,7 +124,7 @@ func decodeFields(b []byte) ([]Field, error) {
 	}
 	count, k := binary.Uvarint(b)
 	if k <= 0 || count > uint64(len(b)) {
-		return nil, errBadFrame
+		return nil, ErrFirstFrame
 	}
 	b = b[k:]
 	var fields []Field
@@ -130,12 +132,12 @@ func decodeFields(b []byte) ([]Field, error) {
 		name, ok1 := text()
 		value, ok2 := text()
 		if !ok1 || !ok2 {
-			return nil, errBadFrame
+			return nil, ErrFirstFrame
 		}
 		fields = append(fields, Field{name, value})
 	}
 	if len(b) != 0 {
-		return nil, errBadFrame
+		return nil, ErrFirstFrame
 	}
 	return fields, nil
 }

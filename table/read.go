@@ -43,10 +43,15 @@ func Select(src Source, names []string) (Source, error) {
 			return nil, fmt.Errorf("%w: %s is named twice", ErrColumn, name)
 		}
 	}
+	return Columns(src, idx), nil
+}
+
+// Columns is Select by positions in src's schema, each at most once.
+func Columns(src Source, positions []int) Source {
 	if p, ok := src.(Projector); ok {
-		return p.Project(idx), nil
+		return p.Project(positions)
 	}
-	return newSelection(src, idx), nil
+	return newSelection(src, positions)
 }
 
 type selection struct {

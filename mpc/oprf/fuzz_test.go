@@ -23,5 +23,9 @@ func FuzzParse(f *testing.F) {
 		if err == nil && !bytes.Equal(gf128.AppendBytes(nil, dst), body) || err != nil && !errors.Is(err, ErrMessage) {
 			t.Fatalf("a vector: %v", err)
 		}
+		err = checkLength(body, "a coin", int(n))
+		if (err == nil) != (len(body) == int(n)) || err != nil && !errors.Is(err, ErrMessage) {
+			t.Fatalf("a coin: %v", err)
+		}
 	})
 }

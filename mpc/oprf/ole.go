@@ -33,6 +33,13 @@ type OLEReceiver interface {
 	Extend(ctx context.Context, n int) (a, c []gf128.Element, err error)
 }
 
+func (c Config) ole() OLE {
+	if c.OLE == nil {
+		return silent{c.Malicious}
+	}
+	return c.OLE
+}
+
 func orSilent(ole OLE) OLE {
 	if ole == nil {
 		return silent{}
@@ -41,16 +48,16 @@ func orSilent(ole OLE) OLE {
 }
 
 // silent is mpc/vole.
-type silent struct{}
+type silent struct{ malicious bool }
 
 func (silent) Name() string { return vole.DefaultCode }
 
 func (silent) Piece() int { return vole.ChunkElements }
 
-func (silent) Sender(ctx context.Context, s *session.Session) (OLESender, error) {
-	return vole.NewSender(ctx, s, vole.Params{})
+func (o silent) Sender(ctx context.Context, s *session.Session) (OLESender, error) {
+	return vole.NewSender(ctx, s, vole.Params{Malicious: o.malicious})
 }
 
-func (silent) Receiver(ctx context.Context, s *session.Session) (OLEReceiver, error) {
-	return vole.NewReceiver(ctx, s, vole.Params{})
+func (o silent) Receiver(ctx context.Context, s *session.Session) (OLEReceiver, error) {
+	return vole.NewReceiver(ctx, s, vole.Params{Malicious: o.malicious})
 }

@@ -21,7 +21,8 @@
 //	F(x) = final(⟨x, b'⟩ + Δ·value(x))                  F(y) = final(⟨y, c⟩)
 //
 // Security: semi-honest parties; learning parity with noise; AES-128 as an ideal
-// cipher. The paper is Raghuraman and Rindal, CCS 2022,
+// cipher. Config.Malicious is the variant for parties that do not follow the
+// protocol. The paper is Raghuraman and Rindal, CCS 2022,
 // https://eprint.iacr.org/2022/320; the page is docs/protocols/oprf.md.
 //
 // A run is single-use: Δ, the noise and F are of that run alone. Messages are
@@ -56,6 +57,8 @@ var (
 	ErrMessage    = errors.New("oprf: malformed message")
 	ErrSize       = errors.New("oprf: number of keys not supported")
 	ErrDuplicates = okvs.ErrDuplicates
+	// ErrCheat: a check of Config.Malicious failed.
+	ErrCheat = errors.New("oprf: the peer does not follow the protocol")
 )
 
 // Conn carries the messages of a run, all of them from the receiver to the
@@ -77,6 +80,10 @@ type Config struct {
 	Rows int
 	// OLE is the vector OLE; nil means mpc/vole.
 	OLE OLE
+	// Malicious makes F, and with the default OLE what it rests on, one that holds
+	// against a peer that does not follow the protocol. Both parties have it or
+	// neither: the protocol around compares that.
+	Malicious bool
 }
 
 // Fields returns what the two parties have to agree on by name, for the first
@@ -116,7 +123,7 @@ func Send(ctx context.Context, cfg Config, keys []gf128.Element, out Output) err
 	if err != nil {
 		return err
 	}
-	ole := orSilent(cfg.OLE)
+	ole := cfg.ole()
 
 	// b of the vector OLE with the receiver, which has a and c = b + Δ·a,
 	v, err := ole.Sender(ctx, cfg.Session)
@@ -128,6 +135,10 @@ func Send(ctx context.Context, cfg Config, keys []gf128.Element, out Output) err
 	// Δ·value(key).
 	var t *okvs.Table
 	for pc := range pieces(l, ole.Piece()) {
+		coin, err := cfg.commitCoin(ctx, pc.firstBin)
+		if err != nil {
+			return err
+		}
 		b, err := v.Extend(ctx, pc.drawn)
 		if err != nil {
 			return err
@@ -142,7 +153,10 @@ func Send(ctx context.Context, cfg Config, keys []gf128.Element, out Output) err
 		if err := recvVector(ctx, cfg.Conn, b, v.Delta()); err != nil {
 			return err
 		}
-		if err := decode(ctx, cfg.Session, t, pc, b, v.Delta(), out); err != nil {
+		if err := cfg.openCoin(ctx, coin); err != nil {
+			return err
+		}
+		if err := decode(ctx, cfg.Session, t, pc, b, v.Delta(), coin, out); err != nil {
 			return err
 		}
 	}
@@ -198,12 +212,16 @@ func (e *Encoding) Receive(ctx context.Context, cfg Config, out Output) error {
 	if err != nil {
 		return err
 	}
-	ole := orSilent(cfg.OLE)
+	ole := cfg.ole()
 	v, err := ole.Receiver(ctx, cfg.Session)
 	if err != nil {
 		return err
 	}
 	for pc := range pieces(l, ole.Piece()) {
+		coin, err := cfg.awaitCoin(ctx, pc.firstBin)
+		if err != nil {
+			return err
+		}
 		a, c, err := v.Extend(ctx, pc.drawn)
 		if err != nil {
 			return err
@@ -221,7 +239,10 @@ func (e *Encoding) Receive(ctx context.Context, cfg Config, out Output) error {
 		if err := sendVector(ctx, cfg.Conn, a); err != nil {
 			return err
 		}
-		if err := decode(ctx, cfg.Session, e.table, pc, c, gf128.Element{}, out); err != nil {
+		if err := cfg.tossCoin(ctx, coin); err != nil {
+			return err
+		}
+		if err := decode(ctx, cfg.Session, e.table, pc, c, gf128.Element{}, coin, out); err != nil {
 			return err
 		}
 	}
@@ -253,8 +274,8 @@ func pieces(l okvs.Layout, limit int) iter.Seq[piece] {
 }
 
 // decode computes F of the own keys in the bins of a piece, which decode from v,
-// plus delta times each key's value.
-func decode(ctx context.Context, s *session.Session, t *okvs.Table, pc piece, v []gf128.Element, delta gf128.Element, out Output) error {
+// plus delta times each key's value; the coin makes F of that.
+func decode(ctx context.Context, s *session.Session, t *okvs.Table, pc piece, v []gf128.Element, delta gf128.Element, coin *coin, out Output) error {
 	stride := t.Layout.Stride()
 	err := parallel.Each(ctx, pc.endBin-pc.firstBin, 1, func() func(lo, hi int) error {
 		var values []gf128.Element
@@ -266,7 +287,7 @@ func decode(ctx context.Context, s *session.Session, t *okvs.Table, pc piece, v 
 			if !delta.IsZero() {
 				addValues(values, keys, delta)
 			}
-			finalHash.Hash(values, values)
+			coin.finish(values, keys)
 			out(t.Start(bin), values, rows)
 			return nil
 		}

@@ -25,7 +25,7 @@ import (
 // DDH both public keys look uniform to the sender, whatever c is. The chooser
 // does not know the logarithm of E_i to any G_j, so that a·P_{1-c} is as hard to
 // compute as CDH. (It could know, did it not make E_i as it should: that is the
-// semi-honest part.)
+// semi-honest part. endemicSend and endemicReceive are for other parties.)
 
 const pairSize = 2 * curve25519.Size
 

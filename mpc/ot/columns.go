@@ -96,6 +96,7 @@ func openTrees(prg *aeshash.Pair, msg []byte, delta gf128.Element, base []gf128.
 // pick returns a for 0 and b for 1, scale a for 1 and 0 for 0, equal 1 or 0; in
 // constant time.
 func pick(bit uint64, a, b gf128.Element) gf128.Element { return a.Add(scale(bit, a.Add(b))) }
+
 func scale(bit uint64, a gf128.Element) gf128.Element {
 	return gf128.Element{Lo: a.Lo & -bit, Hi: a.Hi & -bit}
 }
@@ -240,7 +241,7 @@ func transpose64(a *[64]uint64) {
 func (c columns) products(n int) []gf128.Element {
 	out, col := make([]gf128.Element, n), make([]gf128.Element, n)
 	for j := deltaBits - 1; j >= 0; j-- {
-		gf128.Load(col, c.at(j))
+		gf128.Load(col, c.at(j)[:n*gf128.Size])
 		for i := range out {
 			out[i] = out[i].MulX().Add(col[i])
 		}

@@ -23,6 +23,7 @@ type Sender struct {
 	streams *streams
 	hash    *aeshash.Key
 	tweak   uint64
+	check   *checker
 }
 
 // Receiver is the party that chooses. It is for one goroutine.
@@ -30,6 +31,7 @@ type Receiver struct {
 	streams *streams
 	hash    *aeshash.Key
 	tweak   uint64
+	check   *checker
 }
 
 // NewSender draws a Δ for each instance and runs the base transfers.
@@ -50,18 +52,32 @@ func NewSender(ctx context.Context, c Conn, cfg Config) ([]*Sender, error) {
 			choices = append(choices, byte(1-delta.Bit(j)))
 		}
 	}
-	base, err := baseReceive(ctx, c, cfg, choices)
+	transfers, setup := baseReceive, (*recorder)(nil)
+	if cfg.Malicious {
+		setup = newRecorder(c)
+		transfers, c = endemicReceive, setup
+	}
+	base, err := transfers(ctx, c, cfg, choices)
 	if err != nil {
 		return nil, err
 	}
-	msg, err := recv(ctx, c, "trees", n*treeBytes)
+	size := cfg.treeBytes()
+	msg, err := recv(ctx, c, "trees", n*size)
 	if err != nil {
 		return nil, err
 	}
 	senders := make([]*Sender, n)
 	for i, delta := range deltas {
-		seeds := openTrees(cfg.prg(i), msg[i*treeBytes:(i+1)*treeBytes], delta, base[i*deltaBits:(i+1)*deltaBits])
-		senders[i] = &Sender{delta: delta, streams: newStreams(seeds), hash: cfg.hash(i)}
+		trees := msg[i*size : (i+1)*size]
+		seeds := openTrees(cfg.prg(i), trees[:treeBytes], delta, base[i*deltaBits:(i+1)*deltaBits])
+		senders[i] = &Sender{delta: delta, hash: cfg.hash(i)}
+		if cfg.Malicious {
+			if err := cfg.checkTrees(i, seeds, delta, trees[treeBytes:]); err != nil {
+				return nil, err
+			}
+			senders[i].check = cfg.checker(i, setup.out, setup.in)
+		}
+		senders[i].streams = newStreams(seeds)
 		clear(seeds)
 	}
 	return senders, nil
@@ -77,7 +93,12 @@ func NewReceiver(ctx context.Context, c Conn, cfg Config) ([]*Receiver, error) {
 	if err := gf128.Random(cfg.Rand, roots); err != nil {
 		return nil, fmt.Errorf("ot: %w", err)
 	}
-	base, err := baseSend(ctx, c, cfg, n*deltaBits)
+	transfers, setup := baseSend, (*recorder)(nil)
+	if cfg.Malicious {
+		setup = newRecorder(c)
+		transfers, c = endemicSend, setup
+	}
+	base, err := transfers(ctx, c, cfg, n*deltaBits)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +107,19 @@ func NewReceiver(ctx context.Context, c Conn, cfg Config) ([]*Receiver, error) {
 	for i := range receivers {
 		seeds, m := buildTrees(cfg.prg(i), roots[i*groups:(i+1)*groups], base[i*deltaBits:(i+1)*deltaBits])
 		msg = append(msg, m...)
+		if cfg.Malicious {
+			msg = append(msg, cfg.proveTrees(i, seeds)...)
+		}
 		receivers[i] = &Receiver{streams: newStreams(seeds), hash: cfg.hash(i)}
 		clear(seeds)
 	}
 	if err := send(ctx, c, "trees", msg); err != nil {
 		return nil, err
+	}
+	if cfg.Malicious {
+		for i, r := range receivers {
+			r.check = cfg.checker(i, setup.in, setup.out)
+		}
 	}
 	return receivers, nil
 }
@@ -114,6 +143,28 @@ func checkCount(n int) error {
 // bitBytes is the length of a string of n bits, in whole words.
 func bitBytes(n int) int { return (n + 63) / 64 * 8 }
 
+// recvCorrections returns the columns w for the peer's size bytes of bits.
+func (s *Sender) recvCorrections(ctx context.Context, c Conn, size int) (columns, error) {
+	size = s.check.width(size)
+	msg, err := recv(ctx, c, "corrections", groups*size+s.check.proofSize())
+	if err != nil {
+		return columns{}, err
+	}
+	msg, proof := msg[:groups*size], msg[groups*size:]
+	cols := s.streams.apply(s.delta, msg, size)
+	return cols, s.check.verify(cols, s.delta, msg, proof)
+}
+
+// sendCorrections returns the columns v for the bits y.
+func (r *Receiver) sendCorrections(ctx context.Context, c Conn, y []byte) (columns, error) {
+	y, err := r.check.widen(y)
+	if err != nil {
+		return columns{}, err
+	}
+	cols, msg := r.streams.correct(y)
+	return cols, send(ctx, c, "corrections", r.check.prove(cols, msg, y))
+}
+
 // Random makes n pairs of random elements. It holds 32 bytes a pair.
 func (s *Sender) Random(ctx context.Context, c Conn, n int) ([][2]gf128.Element, error) {
 	if err := checkCount(n); err != nil {
@@ -122,11 +173,11 @@ func (s *Sender) Random(ctx context.Context, c Conn, n int) ([][2]gf128.Element,
 	var pads [][2]gf128.Element
 	for done := 0; done < n; {
 		k := min(n-done, transfersPerMessage)
-		msg, err := recv(ctx, c, "corrections", groups*bitBytes(k))
+		cols, err := s.recvCorrections(ctx, c, bitBytes(k))
 		if err != nil {
 			return nil, err
 		}
-		zero := s.streams.apply(s.delta, msg, bitBytes(k)).rows(k)
+		zero := cols.rows(k)
 		one := make([]gf128.Element, k)
 		for i := range one {
 			one[i] = zero[i].Add(s.delta)
@@ -156,8 +207,8 @@ func (r *Receiver) Random(ctx context.Context, c Conn, choices []byte, n int) ([
 		k := min(n-len(pads), transfersPerMessage)
 		y := make([]byte, bitBytes(k)) // a full message is of whole bytes
 		copy(y, choices[len(pads)/8:(len(pads)+k+7)/8])
-		cols, msg := r.streams.correct(y)
-		if err := send(ctx, c, "corrections", msg); err != nil {
+		cols, err := r.sendCorrections(ctx, c, y)
+		if err != nil {
 			return nil, err
 		}
 		rows := cols.rows(k)
@@ -176,11 +227,11 @@ func (s *Sender) Products(ctx context.Context, c Conn, n int) ([]gf128.Element, 
 	var w []gf128.Element
 	for len(w) < n {
 		k := min(n-len(w), productsPerMessage)
-		msg, err := recv(ctx, c, "corrections", groups*k*gf128.Size)
+		cols, err := s.recvCorrections(ctx, c, k*gf128.Size)
 		if err != nil {
 			return nil, err
 		}
-		w = append(w, s.streams.apply(s.delta, msg, k*gf128.Size).products(k)...)
+		w = append(w, cols.products(k)...)
 	}
 	return w, nil
 }
@@ -193,8 +244,8 @@ func (r *Receiver) Products(ctx context.Context, c Conn, y []gf128.Element) ([]g
 	m := make([]gf128.Element, 0, len(y))
 	for len(m) < len(y) {
 		k := min(len(y)-len(m), productsPerMessage)
-		cols, msg := r.streams.correct(gf128.AppendBytes(nil, y[len(m):len(m)+k]))
-		if err := send(ctx, c, "corrections", msg); err != nil {
+		cols, err := r.sendCorrections(ctx, c, gf128.AppendBytes(nil, y[len(m):len(m)+k]))
+		if err != nil {
 			return nil, err
 		}
 		m = append(m, cols.products(k)...)

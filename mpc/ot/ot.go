@@ -23,7 +23,11 @@
 // with k = 4: a quarter of IKNP's bytes.
 //
 // Security: both parties semi-honest. A receiver that does not follow the
-// protocol can learn both elements of a pair; nothing here checks consistency.
+// protocol can learn both elements of a pair. Config.Malicious is the mode that
+// holds against that: endemic base transfers (Masny and Rindal,
+// https://eprint.iacr.org/2019/706) and SoftSpokenOT's two checks; a receiver can
+// then guess groups of Δ, and is found where it is wrong.
+//
 // Decisional Diffie-Hellman in Curve25519, and SHA-512 and SHA-256 as random
 // oracles, for the base transfers; AES-128 as a pseudorandom function
 // under secret seeds and as an ideal permutation under public keys, with TMMO
@@ -49,6 +53,8 @@ var (
 	ErrMessage = errors.New("ot: malformed message")
 	ErrSize    = errors.New("ot: number of transfers not supported")
 	ErrPoint   = curve25519.ErrPoint
+	// ErrCheat: a check of Config.Malicious failed.
+	ErrCheat = errors.New("ot: the peer does not follow the protocol")
 )
 
 // Conn carries messages, in order and whole; a session.Channel is one. The
@@ -66,6 +72,9 @@ type Config struct {
 	// Instances is how many senders with a Δ of their own are made at once, from
 	// base transfers of their own. 0 means 1; at most 8.
 	Instances int
+	// Malicious adds what holds against a peer that does not follow the protocol.
+	// Both parties have it, or neither: messages differ in length.
+	Malicious bool
 	// Rand is the source of all randomness.
 	Rand io.Reader
 }

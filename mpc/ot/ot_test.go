@@ -471,7 +471,7 @@ func TestTampering(t *testing.T) {
 					})
 				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
 				err := sessiontest.Cause(out)
-				if err != nil && !errors.Is(err, ErrMessage) && !errors.Is(err, ErrPoint) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, sessiontest.ErrPeerFailed) {
+				if err != nil && !errors.Is(err, ErrMessage) && !errors.Is(err, ErrPoint) && !errors.Is(err, ErrCheat) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, sessiontest.ErrPeerFailed) {
 					t.Errorf("%s: %v", what, err)
 				}
 				if err == nil && name == "repeat" && at == messages-1 {
@@ -514,7 +514,7 @@ func FuzzReceiver(f *testing.F) {
 }
 
 func known(t *testing.T, err error) {
-	if err != nil && !errors.Is(err, ErrMessage) && !errors.Is(err, ErrPoint) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != nil && !errors.Is(err, ErrMessage) && !errors.Is(err, ErrPoint) && !errors.Is(err, ErrCheat) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatal(err)
 	}
 }

@@ -119,7 +119,7 @@ func (l *link) recvSeal(ctx context.Context) error {
 // The receiver speaks first: what code it means, and a nonce that sets this run
 // apart from others of the session.
 func (c *common) sendHello(ctx context.Context, nonce []byte) error {
-	return c.link.Send(ctx, appendHello(nil, c.code.name, nonce))
+	return c.link.Send(ctx, appendHello(nil, c.label(), nonce))
 }
 
 func appendHello(b []byte, name string, nonce []byte) []byte {
@@ -132,8 +132,8 @@ func (c *common) parseHello(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name != c.code.name {
-		return nil, &session.MismatchError{Peer: c.link.peer, Field: "code", Ours: c.code.name, Peers: name}
+	if name != c.label() {
+		return nil, &session.MismatchError{Peer: c.link.peer, Field: "code", Ours: c.label(), Peers: name}
 	}
 	return nonce, nil
 }

@@ -20,7 +20,7 @@ import (
 // typed says whether err is one that a caller can tell apart.
 func typed(err error) bool {
 	for _, target := range []error{
-		ErrMessage, ErrSize, ErrDisagree, ErrPoint, ot.ErrMessage, errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
+		ErrMessage, ErrSize, ErrDisagree, ErrPoint, ErrCheat, ot.ErrMessage, errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -35,6 +35,11 @@ var errIdle = errors.New("idle for too long")
 // being changed.
 func tampered(t testing.TB, party session.PartyID, change sessiontest.Change, idle time.Duration, n int) (r result) {
 	t.Helper()
+	return tamperedWith(t, Params{}, party, change, idle, n)
+}
+
+func tamperedWith(t testing.TB, p Params, party session.PartyID, change sessiontest.Change, idle time.Duration, n int) (r result) {
+	t.Helper()
 	net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
 		if l.Self == party {
 			return sessiontest.Tamper(ch, change)
@@ -45,13 +50,13 @@ func tampered(t testing.TB, party session.PartyID, change sessiontest.Change, id
 		func(ctx context.Context, s *session.Session) (err error) {
 			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
 			defer stop()
-			r.delta, r.b, err = Send(ctx, s, n, Params{})
+			r.delta, r.b, err = Send(ctx, s, n, p)
 			return err
 		},
 		func(ctx context.Context, s *session.Session) (err error) {
 			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
 			defer stop()
-			r.a, r.c, err = Receive(ctx, s, n, Params{})
+			r.a, r.c, err = Receive(ctx, s, n, p)
 			return err
 		})
 	return r
@@ -170,19 +175,25 @@ func TestParametersAreCompared(t *testing.T) {
 // bodies, numbers in order, and then ends.
 func scripted(t testing.TB, receive bool, n int, bodies ...[]byte) error {
 	t.Helper()
+	return scriptedWith(t, Params{}, DefaultCode, receive, n, bodies...)
+}
+
+// scriptedWith does so for p, whose code and checks have a name.
+func scriptedWith(t testing.TB, p Params, name string, receive bool, n int, bodies ...[]byte) error {
+	t.Helper()
 	var got error
 	ended := make(chan struct{})
 	role := func(ctx context.Context, s *session.Session) error {
 		defer close(ended)
 		if receive {
-			_, _, got = Receive(ctx, s, n, Params{})
+			_, _, got = Receive(ctx, s, n, p)
 		} else {
-			_, _, got = Send(ctx, s, n, Params{})
+			_, _, got = Send(ctx, s, n, p)
 		}
 		return nil // which ends our messages, and so the peer
 	}
 	peer := func(ctx context.Context, s *session.Session) error {
-		if err := s.Bind(ctx, Name, session.Field{Name: "code", Value: DefaultCode}); err != nil {
+		if err := s.Bind(ctx, Name, session.Field{Name: "code", Value: name}); err != nil {
 			return err
 		}
 		_, ch, err := s.Other()

@@ -86,16 +86,16 @@ func pick(bit int, a, b gf128.Element) gf128.Element {
 // noise is the receiver's for one chunk: in each tree one position with a value.
 type noise struct {
 	positions []int
-	values    []gf128.Element
-	choices   []byte // for each tree and level, the side off the path; as bits
+	values    []gf128.Element // then those of the checks
+	choices   []byte          // for each tree and level, the side off the path; as bits
 	m         []gf128.Element
 	pads      []gf128.Element
 }
 
-func drawNoise(r io.Reader, s shape) (*noise, error) {
+func drawNoise(r io.Reader, s shape, checks int) (*noise, error) {
 	e := &noise{
 		positions: make([]int, s.trees),
-		values:    make([]gf128.Element, s.trees),
+		values:    make([]gf128.Element, s.trees+checks),
 		choices:   make([]byte, (s.trees*s.depth()+7)/8),
 	}
 	if err := gf128.Random(r, e.values); err != nil {

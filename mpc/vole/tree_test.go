@@ -89,7 +89,7 @@ func TestNoise(t *testing.T) {
 		counts := make([]int, 16) // of the place in its interval, in sixteenths
 		const draws = 20
 		for range draws {
-			e, err := drawNoise(source, s)
+			e, err := drawNoise(source, s, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,8 @@
 //
 // Security: semi-honest parties; those assumptions of mpc/ot; and LPN over
 // GF(2^128) for the code and the regular noise that Params.Code names. The page
-// docs/protocols/vole.md says what supports it. Codes are versioned by name;
+// docs/protocols/vole.md says what supports it. Params.Malicious adds the checks
+// that hold against a peer that does not follow the protocol. Codes are versioned by name;
 // Silver's, which is broken, is not among them.
 //
 // What a party does takes time that depends on n alone. Memory addresses depend
@@ -59,6 +60,7 @@ var (
 	ErrCode     = errors.New("vole: unknown code")
 	ErrDisagree = errors.New("vole: the two sides disagree")
 	ErrPoint    = ot.ErrPoint
+	ErrCheat    = ot.ErrCheat // a check of Params.Malicious failed
 )
 
 // Params are the public parameters, the same at both parties. The zero value
@@ -66,6 +68,9 @@ var (
 type Params struct {
 	// Code names the code, its noise and the field. "" means DefaultCode.
 	Code string
+	// Malicious adds the checks that hold against a peer that does not follow the
+	// protocol.
+	Malicious bool
 }
 
 // Validate reports a fault of p.
@@ -141,6 +146,16 @@ type common struct {
 	code    *code
 	binding [32]byte
 	chunks  uint64 // so far, of all calls
+
+	malicious bool
+}
+
+// label names the code, and the checks if there are any, to the peer.
+func (c *common) label() string {
+	if c.malicious {
+		return c.code.name + "+malicious"
+	}
+	return c.code.name
 }
 
 // begin binds the session, unless the protocol that runs this one has done so.
@@ -153,23 +168,24 @@ func begin(ctx context.Context, s *session.Session, p Params) (common, error) {
 	if err != nil {
 		return common{}, err
 	}
+	run := common{sess: s, link: newLink(ch, peer), code: c, malicious: p.Malicious}
 	if s.Transcript() == [32]byte{} {
-		if err := s.Bind(ctx, Name, session.Field{Name: "code", Value: c.name}); err != nil {
+		if err := s.Bind(ctx, Name, session.Field{Name: "code", Value: run.label()}); err != nil {
 			return common{}, err
 		}
 	}
-	return common{sess: s, link: newLink(ch, peer), code: c}, nil
+	return run, nil
 }
 
 // bind derives the run's binding from the session's transcript and a nonce.
 func (c *common) bind(nonce []byte) ot.Config {
 	transcript := c.sess.Transcript()
 	h := sha256.New()
-	h.Write([]byte("yinqiao/" + Name + "\x00" + c.code.name + "\x00"))
+	h.Write([]byte("yinqiao/" + Name + "\x00" + c.label() + "\x00"))
 	h.Write(transcript[:])
 	h.Write(nonce)
 	h.Sum(c.binding[:0])
-	return ot.Config{Binding: c.binding, Instances: 2, Rand: c.sess.Rand()}
+	return ot.Config{Binding: c.binding, Instances: 2, Malicious: c.malicious, Rand: c.sess.Rand()}
 }
 
 // prg returns the permutations of the trees of a chunk.
@@ -239,7 +255,8 @@ func (s *Sender) Extend(ctx context.Context, n int) ([]gf128.Element, error) {
 
 // chunk fills b.
 func (s *Sender) chunk(ctx context.Context, enc compressor, shape shape, b []gf128.Element) error {
-	prg := s.prg(s.chunks)
+	chunk := s.chunks
+	prg := s.prg(chunk)
 	s.chunks++
 	roots := make([]gf128.Element, shape.trees)
 	if err := gf128.Random(s.sess.Rand(), roots); err != nil {
@@ -251,7 +268,7 @@ func (s *Sender) chunk(ctx context.Context, enc compressor, shape shape, b []gf1
 	var pads [][2]gf128.Element
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		if w, err = s.product.Products(gctx, s.link, shape.trees); err != nil {
+		if w, err = s.product.Products(gctx, s.link, shape.trees+s.checks()); err != nil {
 			return err
 		}
 		pads, err = s.choose.Random(gctx, s.link, shape.trees*shape.depth())
@@ -281,7 +298,13 @@ func (s *Sender) chunk(ctx context.Context, enc compressor, shape shape, b []gf1
 	if err := s.sendTrees(ctx, sums); err != nil {
 		return err
 	}
-	return enc.finish(ctx, b)
+	if !s.malicious {
+		return enc.finish(ctx, b)
+	}
+	g, gctx = errgroup.WithContext(ctx)
+	g.Go(func() error { return s.prove(gctx, chunk, shape, roots, w[shape.trees]) })
+	g.Go(func() error { return enc.finish(gctx, b) })
+	return g.Wait()
 }
 
 // NewReceiver is the other side of NewSender.
@@ -316,14 +339,21 @@ func (r *Receiver) Extend(ctx context.Context, n int) (a, c []gf128.Element, err
 
 	// One goroutine draws the noise and corrects by it, at most a chunk ahead of
 	// the other, which does the work: so receiving never waits for sending.
-	drawn, corrected := make(chan *noise, 1), make(chan *noise, 1)
+	// With checks it begins a chunk when the other has sent the last one's
+	// challenge, so that messages have one order.
+	drawn, corrected, challenged := make(chan *noise, 1), make(chan *noise, 1), make(chan struct{}, 1)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := r.sendCount(gctx, n); err != nil {
 			return err
 		}
-		for range shape.chunks {
-			e, err := drawNoise(r.sess.Rand(), shape)
+		for i := range shape.chunks {
+			if i > 0 && r.malicious {
+				if _, err := take(gctx, challenged); err != nil {
+					return err
+				}
+			}
+			e, err := drawNoise(r.sess.Rand(), shape, r.checks())
 			if err != nil {
 				return err
 			}
@@ -350,7 +380,7 @@ func (r *Receiver) Extend(ctx context.Context, n int) (a, c []gf128.Element, err
 		defer enc.close()
 		for i := range shape.chunks {
 			lo, hi := i*shape.k, (i+1)*shape.k
-			if err := r.chunk(gctx, enc, shape, drawn, corrected, a[lo:hi], c[lo:hi]); err != nil {
+			if err := r.chunk(gctx, enc, shape, drawn, corrected, challenged, a[lo:hi], c[lo:hi]); err != nil {
 				return err
 			}
 			r.sess.Progress("vole", int64(min(n, hi)), int64(n))
@@ -367,8 +397,9 @@ func (r *Receiver) Extend(ctx context.Context, n int) (a, c []gf128.Element, err
 }
 
 // chunk fills a and c.
-func (r *Receiver) chunk(ctx context.Context, enc compressor, shape shape, drawn, corrected chan *noise, a, c []gf128.Element) error {
-	prg := r.prg(r.chunks)
+func (r *Receiver) chunk(ctx context.Context, enc compressor, shape shape, drawn, corrected chan *noise, challenged chan struct{}, a, c []gf128.Element) error {
+	chunk := r.chunks
+	prg := r.prg(chunk)
 	r.chunks++
 
 	// a needs the noise alone,
@@ -395,14 +426,33 @@ func (r *Receiver) chunk(ctx context.Context, enc compressor, shape shape, drawn
 	if err != nil {
 		return err
 	}
+	var weigh weights
+	var sum gf128.Element
+	if r.malicious {
+		if weigh, err = r.challenge(ctx, shape, e); err != nil {
+			return err
+		}
+		if err := put(ctx, challenged, struct{}{}); err != nil {
+			return err
+		}
+		sum = e.m[shape.trees]
+	}
 	grower := newGrower(prg, shape)
 	err = enc.run(ctx, func(i int, leaves []gf128.Element) {
 		tree := trees[i*shape.treeElements():][:shape.treeElements()]
 		pads := e.pads[i*shape.depth():][:shape.depth()]
 		grower.punctured(e.positions[i], tree, pads, e.m[i], leaves)
+		if r.malicious {
+			sum = sum.Add(weigh.sum(i, leaves))
+		}
 	})
 	if err != nil {
 		return err
+	}
+	if r.malicious {
+		if err := r.verify(ctx, chunk, sum); err != nil {
+			return err
+		}
 	}
 	return enc.finish(ctx, c)
 }

@@ -28,6 +28,23 @@ import (
 // endian), and per column its name and type (each uvarint length and bytes),
 // one byte 01 for a key or 00, and the column's hash.
 func Digest(ctx context.Context, src table.Source) ([]byte, error) {
+	d, err := Read(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	return d.Digest(), nil
+}
+
+// Digested is a source whose rows have been read once. It knows their digest,
+// and has a fingerprint of its keys.
+type Digested struct {
+	table.Source
+	rows uint64
+	sums [][]byte // by column
+}
+
+// Read reads src once for its digest.
+func Read(ctx context.Context, src table.Source) (*Digested, error) {
 	schema := src.Schema()
 	h := newHasher(len(schema))
 	rows, err := h.read(ctx, src, schema)
@@ -35,20 +52,59 @@ func Digest(ctx context.Context, src table.Source) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	buf := []byte("yinqiao table v1\n")
-	buf = binary.LittleEndian.AppendUint64(buf, uint64(len(schema)))
-	buf = binary.LittleEndian.AppendUint64(buf, rows)
+	return &Digested{src, rows, sums}, nil
+}
+
+// Digest is that of the function of the same name.
+func (d *Digested) Digest() []byte {
+	return d.digest("yinqiao table v1\n", func(table.Column) bool { return true })
+}
+
+// KeyFingerprint is the same for two sources whose key columns have the same
+// names, types and values in the same rows, whatever other columns there are.
+// Like a digest it hides nothing, and stays home.
+func (d *Digested) KeyFingerprint() string {
+	return string(d.digest("yinqiao keys v1\n", func(c table.Column) bool { return c.Key }))
+}
+
+// Locate returns the place of a row where the source knows it.
+func (d *Digested) Locate(ctx context.Context, row int64) (string, error) {
+	if l, ok := d.Source.(table.Locator); ok {
+		return l.Locate(ctx, row)
+	}
+	return "", nil
+}
+
+// Project returns the source with some of its columns.
+func (d *Digested) Project(columns []int) table.Source {
+	return table.Columns(d.Source, columns)
+}
+
+func (d *Digested) digest(domain string, counts func(table.Column) bool) []byte {
+	schema := d.Schema()
+	columns := 0
+	for _, c := range schema {
+		if counts(c) {
+			columns++
+		}
+	}
+	buf := []byte(domain)
+	buf = binary.LittleEndian.AppendUint64(buf, uint64(columns))
+	buf = binary.LittleEndian.AppendUint64(buf, d.rows)
 	for i, c := range schema {
+		if !counts(c) {
+			continue
+		}
 		buf = appendText(appendText(buf, c.Name), string(c.Type))
 		if c.Key {
 			buf = append(buf, 1)
 		} else {
 			buf = append(buf, 0)
 		}
-		buf = append(buf, sums[i]...)
+		buf = append(buf, d.sums[i]...)
 	}
 	sum := sha256.Sum256(buf)
-	return sum[:], nil
+	return sum[:]
 }
 
 // hasher hashes columns beside the goroutine that reads them. Each worker has

@@ -158,3 +158,46 @@ func TestDigestFile(t *testing.T) {
 		t.Error("digest of a bad file")
 	}
 }
+
+// What other columns there are does not count in the fingerprint of the keys,
+// and everything about the keys does.
+func TestKeyFingerprint(t *testing.T) {
+	build := func(name string, key bool, keys ...string) table.Source {
+		tb := table.NewBuilder(table.Schema{{Name: name, Type: table.Text, Key: key}, {Name: "v", Type: table.Int}})
+		for i, k := range keys {
+			tb.Texts(0).Append(k)
+			tb.Ints(1).Append(int64(i))
+		}
+		src, err := tb.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return src
+	}
+	of := func(src table.Source) string {
+		d, err := Read(t.Context(), src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.KeyFingerprint()
+	}
+	whole := build("id", true, "a", "b")
+	alone, err := table.Select(whole, []string{"id"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if of(whole) != of(alone) {
+		t.Error("a column that is no key counts")
+	}
+	for what, other := range map[string]table.Source{
+		"another key":   build("id", true, "a", "c"),
+		"another order": build("id", true, "b", "a"),
+		"fewer rows":    build("id", true, "a"),
+		"another name":  build("no", true, "a", "b"),
+		"no key":        build("id", false, "a", "b"),
+	} {
+		if of(whole) == of(other) {
+			t.Errorf("%s has the same fingerprint", what)
+		}
+	}
+}

@@ -15,9 +15,10 @@ const (
 	maskGeneric, matchGeneric = 47, 40
 )
 
-// rounds is how often a message waits for one of the other direction: bind,
-// rows, points, tags, count, seed, matches, done.
-const rounds = 8
+// rounds is how often the link is waited for there and back: bind; rows; points
+// and tags; count and seed; matches and done. A job over a link of 20 ms takes
+// nine, with the four of package align.
+const rounds = 5
 
 // Estimate says what a run with n rows of the sender and m of the receiver
 // costs, with the default parameters; the error says why there can be none.

@@ -67,7 +67,26 @@ func BenchmarkSizes(b *testing.B) {
 	}
 }
 
+// BenchmarkMalicious runs both modes one after the other, so that their ratio is
+// of one machine in one state.
+func BenchmarkMalicious(b *testing.B) {
+	for _, log := range []int{10, 16, 18, 20, 22} {
+		n := 1 << log
+		x, y := fromDigests(digests(0, n)), fromDigests(digests(n/2, n))
+		for _, mode := range []struct {
+			name string
+			p    Params
+		}{{"semi-honest", both}, {"malicious", Params{Broadcast: true, Malicious: true}}} {
+			benchmarkMode(b, fmt.Sprintf("2^%d/%s", log, mode.name), x, y, n/2, mode.p)
+		}
+	}
+}
+
 func benchmark(b *testing.B, name string, x, y input, common int) {
+	benchmarkMode(b, name, x, y, common, both)
+}
+
+func benchmarkMode(b *testing.B, name string, x, y input, common int, p Params) {
 	b.Run(name, func(b *testing.B) {
 		var bytes int64
 		runtime.GC()
@@ -76,11 +95,11 @@ func benchmark(b *testing.B, name string, x, y input, common int) {
 		for b.Loop() {
 			out := sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}.Run(b,
 				func(ctx context.Context, s *session.Session) error {
-					_, err := send(ctx, s, x, both)
+					_, err := send(ctx, s, x, p)
 					return err
 				},
 				func(ctx context.Context, s *session.Session) error {
-					m, err := receive(ctx, s, y, both)
+					m, err := receive(ctx, s, y, p)
 					if err == nil && len(m.Rows) != common {
 						err = fmt.Errorf("%d rows", len(m.Rows))
 					}

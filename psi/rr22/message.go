@@ -11,13 +11,14 @@ const (
 	kindMatches
 	kindBelow
 	kindDone
+	kindTails
 )
 
 var protocol = transcript.Protocol{
 	Prefix: "psi/rr22",
 	Kinds: []string{
 		kindRows: "rows", kindVector: "vector", kindCheck: "check", kindHashes: "hashes",
-		kindMatches: "matches", kindBelow: "below", kindDone: "done",
+		kindMatches: "matches", kindBelow: "below", kindDone: "done", kindTails: "tails",
 	},
 	Sealed:     []transcript.Kind{kindCheck, kindBelow, kindDone},
 	ErrMessage: ErrMessage, ErrDisagree: ErrDisagree,

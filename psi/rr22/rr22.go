@@ -14,7 +14,8 @@
 //
 // Security: semi-honest parties; learning parity with noise, decisional
 // Diffie-Hellman, AES-128 as an ideal cipher, SHA-256 and SHA-512 as random
-// oracles. The paper is Raghuraman and Rindal, CCS 2022, https://eprint.iacr.org/2022/320.
+// oracles. Params.Malicious is the variant that holds against a peer that departs
+// from the protocol. The paper is Raghuraman and Rindal, CCS 2022, https://eprint.iacr.org/2022/320.
 // The package's page is docs/protocols/psi-rr22.md: messages, what each party
 // learns, what a dishonest one can do.
 //
@@ -32,6 +33,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/mpc/gf128"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
+	"github.com/yinqiao/yinqiao/mpc/vole"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 )
@@ -56,6 +58,8 @@ var (
 	ErrSize       = errors.New("psi/rr22: number of rows not supported")
 	ErrDuplicates = errors.New("psi/rr22: keys occur more than once")
 	ErrDisagree   = errors.New("psi/rr22: the two sides disagree")
+	// ErrCheat: a check of Params.Malicious failed.
+	ErrCheat = errors.New("psi/rr22: the peer does not follow the protocol")
 )
 
 // Params are the public parameters, the same at both parties except for
@@ -72,6 +76,9 @@ type Params struct {
 	// MinIntersection is the smallest number of common rows that may be used; 0
 	// means none. The receiver knows its matches by the time they are counted.
 	MinIntersection int64
+	// Malicious runs the variant that holds against a peer that does not follow
+	// the protocol.
+	Malicious bool
 }
 
 // Validate reports every fault of p.
@@ -97,6 +104,9 @@ func (p Params) falseMatchBits() int {
 // long enough for all pairs of the two sides, and for the pairs of the n, two of
 // which with one hash would end the session.
 func (p Params) hashForm(n, m int) (hashForm, error) {
+	if p.Malicious {
+		return newHashForm(maxHashBits, n) // the tails have the rest
+	}
 	pairs := 0 // log2 of the number of pairs, rounded up
 	if nm := uint64(n) * uint64(max(m, n/2)); nm > 1 {
 		pairs = bits.Len64(nm - 1)
@@ -118,7 +128,7 @@ func (p Params) output() string {
 }
 
 func (p Params) fields(sender, receiver session.PartyID, in input) []session.Field {
-	return append([]session.Field{
+	fields := append([]session.Field{
 		{Name: "sender", Value: string(sender)},
 		{Name: "receiver", Value: string(receiver)},
 		{Name: "items", Value: p.Items},
@@ -126,6 +136,10 @@ func (p Params) fields(sender, receiver session.PartyID, in input) []session.Fie
 		{Name: "false_match_bits", Value: strconv.Itoa(p.falseMatchBits())},
 		{Name: "output", Value: p.output()},
 	}, oprf.Fields(in.ole)...)
+	if p.Malicious {
+		fields = append(fields, session.Field{Name: "security", Value: "malicious"})
+	}
+	return fields
 }
 
 // Match is the result of one party: Rows[k] is the index of the own row whose
@@ -170,6 +184,9 @@ func send(ctx context.Context, s *session.Session, in input, p Params) (Match, e
 		return Match{}, err
 	}
 	if err := r.sendHashes(ctx, entries); err != nil {
+		return Match{}, err
+	}
+	if err := r.sendTails(ctx, entries); err != nil {
 		return Match{}, err
 	}
 	if err := r.link.Send(ctx, kindCheck, nil); err != nil {
@@ -238,6 +255,9 @@ func receive(ctx context.Context, s *session.Session, in input, p Params) (Match
 	if err := r.recvHashes(ctx, m); err != nil {
 		return Match{}, err
 	}
+	if err := r.recvTails(ctx, m); err != nil {
+		return Match{}, err
+	}
 	if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
 		return Match{}, err
 	}
@@ -296,6 +316,7 @@ type run struct {
 	keys     []gf128.Element // of the own items, by row
 	config   oprf.Config
 	form     hashForm // of the sender's hashes
+	tails    []uint32 // of the own hashes, by row; nil for semi-honest parties
 	rows     int
 	peerRows int
 }
@@ -333,7 +354,10 @@ func begin(ctx context.Context, s *session.Session, sender bool, in input, p Par
 	if r.form, err = p.hashForm(hashed, encoded); err != nil {
 		return nil, err
 	}
-	r.config = oprf.Config{Conn: conn{r.link}, Rows: encoded, OLE: in.ole}
+	r.config = oprf.Config{Conn: conn{r.link}, Rows: encoded, OLE: in.ole, Malicious: p.Malicious}
+	if p.Malicious {
+		r.tails = make([]uint32, r.rows)
+	}
 	r.config.Session, err = s.Fork(ctx, "vole")
 	return r, err
 }
@@ -355,6 +379,11 @@ func (r *run) enter(entries []entry) oprf.Output {
 		for i := range values {
 			to[i] = r.form.entry(values[i], rows[i])
 		}
+		if r.tails != nil {
+			for i := range values {
+				r.tails[rows[i]] = uint32(values[i].Hi)
+			}
+		}
 	}
 }
 
@@ -362,6 +391,8 @@ func (r *run) enter(entries []entry) oprf.Output {
 // they have here.
 func (r *run) fault(err error) error {
 	switch {
+	case errors.Is(err, oprf.ErrCheat), errors.Is(err, vole.ErrCheat):
+		return fmt.Errorf("%w: %w", ErrCheat, err)
 	case errors.Is(err, oprf.ErrDuplicates):
 		return fmt.Errorf("%w: %w", ErrDuplicates, err)
 	case errors.Is(err, oprf.ErrSize):
