@@ -150,7 +150,7 @@ type Definition struct {
 type Cost struct {
 	CPUSeconds float64 // of the busier party, on one processor
 	Bytes      int64   // of all messages
-	Rounds     int64   // changes of direction, each of which waits for the link
+	Rounds     int64   // round trips that wait for the link
 }
 
 // Bench is one benchmark case: a spec over parties p0, p1, … and their inputs.

@@ -118,7 +118,10 @@ func TestPlaintextInPartitions(t *testing.T) {
 			continue
 		}
 		k := only(t, c.kind)[0]
-		for _, o := range overlaps {
+		for i, o := range overlaps {
+			if i%2 == 0 && !large {
+				continue
+			}
 			p := k.peopleOf(o, c.n, c.m)
 			t.Run(c.kind+"/"+p.String(), func(t *testing.T) {
 				set := plaintext(t, k, p, params{"partition_rows": c.rows}, nil)
@@ -148,7 +151,7 @@ func TestProtocolsAgree(t *testing.T) {
 			z := numbered(t, subjects[n/2:])
 			want := inTheClear(t, []table.Source{x, y})
 			for _, k := range kinds {
-				if n > 10_000 && k.curve && !large {
+				if n > 10_000 && k.Name != "psi.rr22.v1" && k.Name != "psi.multi.v1" && !large {
 					continue
 				}
 				tr := k.trial(nil, []table.Source{x, y, z}[:len(k.roles)]...)

@@ -35,9 +35,9 @@ func TestKeyShapes(t *testing.T) {
 				n := len(keys)
 				switch {
 				case k.curve:
-					n = min(n, 450)
+					n = min(n, 300)
 				case k.Name != "psi.rr22.v1":
-					n = min(n, 3000)
+					n = min(n, 1500)
 				}
 				t.Run(k.Name, func(t *testing.T) { s.test(t, k, keys[:n]) })
 			}

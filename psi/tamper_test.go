@@ -32,10 +32,10 @@ import (
 var faults = []error{
 	align.ErrMessage, align.ErrDisagree, align.ErrSize, align.ErrInputChanged,
 	ecdh.ErrMessage, ecdh.ErrDisagree, ecdh.ErrSize, ecdh.ErrPoint,
-	rr22.ErrMessage, rr22.ErrDisagree, rr22.ErrSize,
+	rr22.ErrMessage, rr22.ErrDisagree, rr22.ErrSize, rr22.ErrCheat,
 	oprf.ErrMessage, oprf.ErrDisagree, oprf.ErrSize,
 	multi.ErrMessage, multi.ErrDisagree, multi.ErrSize,
-	voprf.ErrMessage, voprf.ErrSize, vole.ErrMessage, vole.ErrDisagree, vole.ErrSize, vole.ErrCode, ot.ErrMessage, ot.ErrSize,
+	voprf.ErrMessage, voprf.ErrSize, voprf.ErrCheat, vole.ErrMessage, vole.ErrDisagree, vole.ErrSize, vole.ErrCode, ot.ErrMessage, ot.ErrSize, ot.ErrCheat,
 	session.ErrMismatch, session.ErrFirstFrame, session.ErrTooLarge, io.ErrUnexpectedEOF, errIdle,
 }
 
@@ -121,7 +121,7 @@ var attacks = []attack{
 // apart at the party that finds it, and with its peer's end at the others. No
 // party that ends well has a wrong result.
 //
-// By default this tries about seventy messages of each kind, spread evenly
+// By default this tries about fifty messages of each kind, spread evenly
 // over ways, positions and attacks.
 func TestTampering(t *testing.T) {
 	for _, k := range kinds {
@@ -149,7 +149,7 @@ func TestTampering(t *testing.T) {
 			}
 			step := 1
 			if !large {
-				step = max(1, len(targets)/70)
+				step = max(1, len(targets)/50)
 				for step%len(attacks) == 0 {
 					step++
 				}

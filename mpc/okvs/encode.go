@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 	"github.com/yinqiao/yinqiao/mpc/share"
 )
 
@@ -29,9 +30,9 @@ func (t *Table) encode(ctx context.Context, rnd io.Reader, p []gf128.Element, va
 			return err
 		}
 	}
-	return parallel(ctx, t.Layout.Bins, func() func(int) error {
+	return parallel.Each(ctx, t.Layout.Bins, 1, func() func(int, int) error {
 		s := newSolver(t.Layout, coreRows)
-		return func(bin int) error {
+		return func(bin, _ int) error {
 			stride := t.Layout.Stride()
 			part := p[bin*stride : (bin+1)*stride]
 			if err := gf128.Random(share.KeyedStream(&streams[bin]), part); err != nil {

@@ -33,10 +33,9 @@ import (
 	"runtime"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/mpc/aeshash"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 )
 
 // Version names the construction with its parameters, for contracts and first
@@ -169,17 +168,15 @@ func Arrange(ctx context.Context, l Layout, seed Seed, keys []gf128.Element) (*T
 	part := func(i int) (lo, hi int) { return len(keys) * i / parts, len(keys) * (i + 1) / parts }
 	next := make([][]int, parts)
 	bins := make([]uint16, len(keys))
-	err := parallel(ctx, parts, func() func(int) error {
-		return func(i int) error {
-			count := make([]int, l.Bins)
-			lo, hi := part(i)
-			t.binsOf(bins[lo:hi], keys[lo:hi])
-			for _, b := range bins[lo:hi] {
-				count[b]++
-			}
-			next[i] = count
-			return nil
+	err := parallel.For(ctx, parts, 1, func(i, _ int) error {
+		count := make([]int, l.Bins)
+		lo, hi := part(i)
+		t.binsOf(bins[lo:hi], keys[lo:hi])
+		for _, b := range bins[lo:hi] {
+			count[b]++
 		}
+		next[i] = count
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -191,16 +188,14 @@ func Arrange(ctx context.Context, l Layout, seed Seed, keys []gf128.Element) (*T
 		}
 		t.ends[b+1] = at
 	}
-	return t, parallel(ctx, parts, func() func(int) error {
-		return func(i int) error {
-			lo, hi := part(i)
-			for k := lo; k < hi; k++ {
-				p := &next[i][bins[k]]
-				t.keys[*p], t.rows[*p] = keys[k], int32(k)
-				*p++
-			}
-			return nil
+	return t, parallel.For(ctx, parts, 1, func(i, _ int) error {
+		lo, hi := part(i)
+		for k := lo; k < hi; k++ {
+			p := &next[i][bins[k]]
+			t.keys[*p], t.rows[*p] = keys[k], int32(k)
+			*p++
 		}
+		return nil
 	})
 }
 
@@ -235,9 +230,9 @@ func (t *Table) Start(bin int) int { return t.ends[bin] }
 // Duplicates returns how many keys equal an earlier one.
 func (t *Table) Duplicates(ctx context.Context) (int, error) {
 	var total atomic.Int64
-	err := parallel(ctx, t.Layout.Bins, func() func(int) error {
+	err := parallel.Each(ctx, t.Layout.Bins, 1, func() func(int, int) error {
 		var seen []uint32 // open addressing, at most half full
-		return func(bin int) error {
+		return func(bin, _ int) error {
 			keys, _ := t.Bin(bin)
 			size := 1
 			for size < 2*len(keys) {
@@ -352,29 +347,4 @@ func encode(ctx context.Context, rnd io.Reader, l Layout, keys []gf128.Element, 
 		}
 	}
 	return nil, nil, fmt.Errorf("%w in %d attempts", ErrEncode, attempts)
-}
-
-// parallel calls, for each i in [0, n), what worker has returned, on as many
-// goroutines as there are processors, and waits for all of them.
-func parallel(ctx context.Context, n int, worker func() func(i int) error) error {
-	var next atomic.Int64
-	g, ctx := errgroup.WithContext(ctx)
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		g.Go(func() error {
-			work := worker()
-			for {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return nil
-				}
-				if err := work(i); err != nil {
-					return err
-				}
-			}
-		})
-	}
-	return g.Wait()
 }

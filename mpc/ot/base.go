@@ -8,10 +8,9 @@ import (
 	"io"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 )
 
 // Base transfers, all under one scalar a of the sender and one, b, of the
@@ -33,7 +32,7 @@ const pairSize = 2 * curve25519.Size
 const mulStep = 64
 
 func mulAll(ctx context.Context, k *curve25519.Scalar, dst, src []curve25519.Point) error {
-	return parallel(ctx, len(src), mulStep, func(lo, hi int) error {
+	return parallel.For(ctx, len(src), mulStep, func(lo, hi int) error {
 		k.Mul(dst[lo:hi], src[lo:hi])
 		return nil
 	})
@@ -189,22 +188,4 @@ func (c Config) baseKey(i int, choice byte, pub *curve25519.Point, pair *[pairSi
 	p = append(p, shared[:]...)
 	d := sha256.Sum256(p)
 	return gf128.FromBytes([gf128.Size]byte(d[:]))
-}
-
-// workers is how many goroutines share local work.
-const workers = 2
-
-// parallel calls f for ranges that cover [0, n) and start at multiples of step.
-func parallel(ctx context.Context, n, step int, f func(lo, hi int) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(workers)
-	for lo := 0; lo < n; lo += step {
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return f(lo, min(lo+step, n))
-		})
-	}
-	return g.Wait()
 }

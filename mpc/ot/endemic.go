@@ -12,6 +12,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 )
 
 // Base transfers against parties that do not follow the protocol: the endemic
@@ -291,7 +292,7 @@ func endemicReceive(ctx context.Context, c Conn, cfg Config, choices []byte) ([]
 		}
 		defer others[i].Wipe()
 	}
-	err := parallel(ctx, n, mulStep, func(lo, hi int) error {
+	err := parallel.For(ctx, n, mulStep, func(lo, hi int) error {
 		base := []curve25519.Point{generator}
 		for i := lo; i < hi; i++ {
 			scalars[i].Mul(known[i:i+1], base)
@@ -341,7 +342,7 @@ func endemicReceive(ctx context.Context, c Conn, cfg Config, choices []byte) ([]
 		return nil, err
 	}
 	shared := make([]curve25519.Point, n)
-	err = parallel(ctx, n, mulStep, func(lo, hi int) error {
+	err = parallel.For(ctx, n, mulStep, func(lo, hi int) error {
 		for i := lo; i < hi; i++ {
 			scalars[i].Mul(shared[i:i+1], pub)
 		}

@@ -182,8 +182,9 @@ func (e *engine) definition() job.Definition {
 	return d
 }
 
-// keyed returns src with its key columns first.
-func keyed(src table.Source) (table.Source, error) {
+// KeysFirst returns src with its key columns before the others, as results have
+// them.
+func KeysFirst(src table.Source) (table.Source, error) {
 	var names, rest []string
 	for _, c := range src.Schema() {
 		if c.Key {

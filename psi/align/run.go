@@ -60,7 +60,7 @@ func (e *engine) newRun(env job.Env) (*run, error) {
 	if len(env.Inputs) != 1 {
 		return nil, fmt.Errorf("psi/align: needs one input, got %d", len(env.Inputs))
 	}
-	src, err := keyed(env.Inputs[0])
+	src, err := KeysFirst(env.Inputs[0])
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func TestCountIdealFunctionality(t *testing.T) {
 // The counts of both protocols agree.
 func TestCountEqualsAlignment(t *testing.T) {
 	xs, ys := shuffled(number(0, 900), 6), shuffled(number(650, 1700), 7)
-	aligned := align(t, sessiontest.Net{}, xs, ys, Params{})
+	aligned := intersect(t, sessiontest.Net{}, xs, ys, Params{})
 	checkIdeal(t, xs, ys, aligned)
 	c := count(t, sessiontest.Net{}, time.Minute, xs, ys, CountParams{Tell: true}, CountParams{Tell: true})
 	if c.receiver.Common != int64(len(aligned.receiver.Rows)) || c.sender != c.receiver {

@@ -38,12 +38,12 @@ type result struct {
 	out              []sessiontest.Outcome
 }
 
-func align(t testing.TB, net sessiontest.Net, xs, ys []string, p Params) result {
+func intersect(t testing.TB, net sessiontest.Net, xs, ys []string, p Params) result {
 	t.Helper()
-	return alignEach(t, net, xs, ys, p, p)
+	return intersectEach(t, net, xs, ys, p, p)
 }
 
-func alignEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Params) (r result) {
+func intersectEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
 	r.out = net.Run(t,
 		func(ctx context.Context, s *session.Session) (err error) {
@@ -128,7 +128,7 @@ func TestIdealFunctionality(t *testing.T) {
 		{"one message of points exactly", number(0, chunkPoints), number(chunkPoints-3, chunkPoints+3)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			checkIdeal(t, c.xs, c.ys, align(t, sessiontest.Net{}, c.xs, c.ys, Params{}))
+			checkIdeal(t, c.xs, c.ys, intersect(t, sessiontest.Net{}, c.xs, c.ys, Params{}))
 		})
 	}
 }
@@ -136,13 +136,13 @@ func TestIdealFunctionality(t *testing.T) {
 func TestSeveralMessagesOfPoints(t *testing.T) {
 	n := chunkPoints + 17
 	xs, ys := shuffled(number(0, n), 4), shuffled(number(n/3, n/3+n), 5)
-	checkIdeal(t, xs, ys, align(t, sessiontest.Net{}, xs, ys, Params{}))
+	checkIdeal(t, xs, ys, intersect(t, sessiontest.Net{}, xs, ys, Params{}))
 }
 
 func TestParamsThatChangeTheTags(t *testing.T) {
 	xs, ys := number(0, 40), number(20, 60)
 	for _, p := range []Params{{TagBytes: 10}, {TagBytes: 11}, {TagBytes: 12}, {FalseMatchBits: 64}, {FalseMatchBits: 30, TagBytes: 6}} {
-		checkIdeal(t, xs, ys, align(t, sessiontest.Net{}, xs, ys, p))
+		checkIdeal(t, xs, ys, intersect(t, sessiontest.Net{}, xs, ys, p))
 	}
 }
 
@@ -161,7 +161,7 @@ func TestMinimumIntersection(t *testing.T) {
 		{10, 0, true},
 		{0, 10, true},
 	} {
-		r := alignEach(t, sessiontest.Net{}, xs, ys, Params{MinIntersection: c.sender}, Params{MinIntersection: c.receiver})
+		r := intersectEach(t, sessiontest.Net{}, xs, ys, Params{MinIntersection: c.sender}, Params{MinIntersection: c.receiver})
 		if c.ok {
 			checkIdeal(t, xs, ys, r)
 			continue
@@ -183,7 +183,7 @@ func TestMinimumIntersection(t *testing.T) {
 			t.Errorf("minimum %d/%d: rows were returned", c.sender, c.receiver)
 		}
 	}
-	r := align(t, sessiontest.Net{}, nil, ys, Params{MinIntersection: 1})
+	r := intersect(t, sessiontest.Net{}, nil, ys, Params{MinIntersection: 1})
 	if !errors.Is(sessiontest.Cause(r.out), job.ErrMinIntersection) {
 		t.Errorf("an empty side met a minimum of 1: %v", r.out)
 	}
@@ -286,7 +286,7 @@ func TestViewBelowTheMinimumDoesNotLink(t *testing.T) {
 			}
 			return newStream([seedSize]byte{0, byte(i)}, 0)
 		}
-		r := align(t, net, []string{ys[0], "zzz"}, ys, Params{MinIntersection: 2})
+		r := intersect(t, net, []string{ys[0], "zzz"}, ys, Params{MinIntersection: 2})
 		if !errors.Is(sessiontest.Cause(r.out), job.ErrMinIntersection) {
 			t.Fatal(r.out)
 		}
@@ -319,7 +319,7 @@ func TestViewAboveTheMinimumLinks(t *testing.T) {
 	var views [2]sessiontest.View
 	net := record(&views)
 	net.Rand = func(party int) io.Reader { return newStream([seedSize]byte{byte(party), 9}, 0) }
-	checkIdeal(t, []string{ys[5], "zzz"}, ys, align(t, net, []string{ys[5], "zzz"}, ys, Params{MinIntersection: 1}))
+	checkIdeal(t, []string{ys[5], "zzz"}, ys, intersect(t, net, []string{ys[5], "zzz"}, ys, Params{MinIntersection: 1}))
 	places := matchedPlaces(t, &views[1], newStream([seedSize]byte{1, 9}, 0), 2, ny)
 	var seed [seedSize]byte
 	for _, m := range views[1].Received()[1:] {
@@ -337,7 +337,7 @@ func TestViewAboveTheMinimumLinks(t *testing.T) {
 func TestSenderSeesNothingElse(t *testing.T) {
 	var views [2]sessiontest.View
 	xs, ys := number(0, 20), number(10, 30)
-	checkIdeal(t, xs, ys, align(t, record(&views), xs, ys, Params{}))
+	checkIdeal(t, xs, ys, intersect(t, record(&views), xs, ys, Params{}))
 	if got, want := kinds(views[0].Received()), []kind{kindRows, kindPoints, kindCount, kindMatches, kindDone}; !slices.Equal(got, want) {
 		t.Errorf("the sender received %v, want %v", got, want)
 	}
@@ -350,8 +350,8 @@ func TestSenderSeesNothingElse(t *testing.T) {
 // see, must not be that of either table.
 func TestOrderIsRandomAndFresh(t *testing.T) {
 	xs := number(0, 60)
-	a := align(t, sessiontest.Net{}, xs, xs, Params{})
-	b := align(t, sessiontest.Net{}, xs, xs, Params{})
+	a := intersect(t, sessiontest.Net{}, xs, xs, Params{})
+	b := intersect(t, sessiontest.Net{}, xs, xs, Params{})
 	checkIdeal(t, xs, xs, a)
 	checkIdeal(t, xs, xs, b)
 	if slices.IsSorted(a.sender.Rows) || slices.Equal(a.sender.Rows, b.sender.Rows) {
@@ -369,8 +369,8 @@ func TestPointsAreBoundToTheSession(t *testing.T) {
 	}
 	var v1, v2 [2]sessiontest.View
 	xs := number(0, 3)
-	align(t, net(&v1), xs, xs, Params{})
-	align(t, net(&v2), xs, xs, Params{})
+	intersect(t, net(&v1), xs, xs, Params{})
+	intersect(t, net(&v2), xs, xs, Params{})
 	if bytes.Equal(v1[0].Sent()[2], v2[0].Sent()[2]) {
 		t.Error("the same points in two sessions")
 	}
@@ -381,7 +381,7 @@ func TestDuplicatesAreRefusedWithTheirCount(t *testing.T) {
 	for _, role := range []int{0, 1} {
 		sides := [2][]string{number(0, 5), number(0, 5)}
 		sides[role] = xs
-		err := sessiontest.Cause(align(t, sessiontest.Net{}, sides[0], sides[1], Params{}).out)
+		err := sessiontest.Cause(intersect(t, sessiontest.Net{}, sides[0], sides[1], Params{}).out)
 		if !errors.Is(err, ErrDuplicates) || !strings.Contains(err.Error(), "3 of 13") {
 			t.Errorf("role %d: %v", role, err)
 		}
@@ -414,7 +414,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 		"false_match_bits": {FalseMatchBits: 50},
 		"tag_bytes":        {TagBytes: 10},
 	} {
-		err := sessiontest.Cause(alignEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), Params{}, p).out)
+		err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), Params{}, p).out)
 		var m *session.MismatchError
 		if !errors.As(err, &m) || m.Field != field {
 			t.Errorf("%s: %v", field, err)
@@ -479,7 +479,7 @@ func TestParamsValidate(t *testing.T) {
 			t.Errorf("%q is not named in %q", name, err)
 		}
 	}
-	r := align(t, sessiontest.Net{}, nil, nil, bad)
+	r := intersect(t, sessiontest.Net{}, nil, nil, bad)
 	if sessiontest.Cause(r.out) == nil {
 		t.Error("Send and Receive ran with bad parameters")
 	}
@@ -491,7 +491,7 @@ func TestParamsValidate(t *testing.T) {
 func TestBytesPerRow(t *testing.T) {
 	const n = 1 << 12
 	xs, ys := number(0, n), number(n/2, n/2+n)
-	r := align(t, sessiontest.Net{}, xs, ys, Params{})
+	r := intersect(t, sessiontest.Net{}, xs, ys, Params{})
 	checkIdeal(t, xs, ys, r)
 	total := r.out[0].Traffic.Sent + r.out[1].Traffic.Sent
 	if perRow := float64(total) / n; perRow > 80 {
@@ -527,7 +527,7 @@ func TestMemoryPerRow(t *testing.T) {
 			return [][]byte{p}
 		})
 	}}
-	checkIdeal(t, xs, ys, align(t, net, xs, ys, Params{}))
+	checkIdeal(t, xs, ys, intersect(t, net, xs, ys, Params{}))
 	// Messages on their way do not grow with the rows: 256 KiB, two ways, at
 	// four stations.
 	perRow := float64(peak) / (2 * n)
@@ -570,7 +570,7 @@ func TestRandomnessThatRunsOut(t *testing.T) {
 			}
 			return newStream([seedSize]byte{}, 0)
 		}}
-		if r := align(t, net, number(0, 2), number(0, 2), Params{}); sessiontest.Cause(r.out) == nil {
+		if r := intersect(t, net, number(0, 2), number(0, 2), Params{}); sessiontest.Cause(r.out) == nil {
 			t.Errorf("a session ran on %d bytes of randomness", 32*have)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/yinqiao/yinqiao/job"
-	alignment "github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -12,7 +12,7 @@ import (
 // aligned, to both of them, or to the receiver alone. Parameters, joins and the
 // result are those of package align.
 func Definition() job.Definition {
-	return alignment.Definition(alignment.Protocol{
+	return align.Definition(align.Protocol{
 		Name:            Name,
 		Summary:         "align the rows that two parties have in common (Diffie-Hellman on Curve25519)",
 		Assumptions:     []string{"ddh.curve25519", "prg.aes256", "rom.sha256", "rom.sha512", "semi-honest"},
@@ -20,7 +20,7 @@ func Definition() job.Definition {
 		Send:            role(SendDigests),
 		Receive:         role(ReceiveDigests),
 		Views: []job.Disclosure{
-			{To: alignment.Receiver, Field: "view.count", What: "how many keys are common, even if they are fewer than the minimum"},
+			{To: align.Receiver, Field: "view.count", What: "how many keys are common, even if they are fewer than the minimum"},
 		},
 		PartitionRows: 1 << 20,
 		Estimate:      Estimate,
@@ -30,14 +30,11 @@ func Definition() job.Definition {
 }
 
 // role adapts a role to align.
-func role(run func(context.Context, *session.Session, []alignment.Digest, Params) (Match, error)) func(context.Context, *session.Session, []alignment.Digest, alignment.Params) ([]int32, error) {
-	return func(ctx context.Context, s *session.Session, items []alignment.Digest, p alignment.Params) ([]int32, error) {
+func role(run func(context.Context, *session.Session, []align.Digest, Params) (Match, error)) func(context.Context, *session.Session, []align.Digest, align.Params) ([]int32, error) {
+	return func(ctx context.Context, s *session.Session, items []align.Digest, p align.Params) ([]int32, error) {
 		m, err := run(ctx, s, items, Params{
 			FalseMatchBits: p.FalseMatchBits, Items: p.Items, ReceiverOnly: p.ReceiverOnly, MinIntersection: p.MinIntersection,
 		})
 		return m.Rows, err
 	}
 }
-
-// benchKey appends the key of a benchmark's row.
-func benchKey(b []byte, i int64) []byte { return alignment.AppendSubject(b, i) }

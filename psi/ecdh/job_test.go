@@ -15,7 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/yinqiao/yinqiao/job"
-	alignment "github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
@@ -24,7 +24,7 @@ import (
 func spec(change func(*job.Spec)) job.Spec {
 	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
 	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: alignment.Sender, Inputs: in}, {Party: "p1", Role: alignment.Receiver, Inputs: in},
+		{Party: "p0", Role: align.Sender, Inputs: in}, {Party: "p1", Role: align.Receiver, Inputs: in},
 	}}
 	if change != nil {
 		change(&s)
@@ -90,7 +90,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	results, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != 2 || r.Counts[alignment.CountJoined] != 2 || r.Rows != 3 {
+		if r.Counts[job.CountCommon] != 2 || r.Counts[align.CountJoined] != 2 || r.Rows != 3 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 		var names []string
@@ -152,7 +152,7 @@ func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
 // The receiver sees a count that the minimum may forbid to be used.
 func TestRevealsNamesTheCount(t *testing.T) {
 	for _, x := range Definition().Reveals(spec(nil)) {
-		if x.Field == "view.count" && x.To == alignment.Receiver {
+		if x.Field == "view.count" && x.To == align.Receiver {
 			return
 		}
 	}
@@ -163,10 +163,10 @@ func TestRevealsNamesTheCount(t *testing.T) {
 func TestJobInPartitions(t *testing.T) {
 	const n, common = 6000, 1234
 	s := spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"partition_rows":4096,"join":"full"}`) })
-	results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{alignment.Subjects(n, 0), alignment.Subjects(n, n-common)})
+	results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{align.Subjects(n, 0), align.Subjects(n, n-common)})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != common || r.Counts[alignment.CountJoined] != 2*n-common || r.Rows != n {
+		if r.Counts[job.CountCommon] != common || r.Counts[align.CountJoined] != 2*n-common || r.Rows != n {
 			t.Errorf("p%d: %+v", i, r)
 		}
 	}

@@ -61,7 +61,7 @@ func TestReceiverOnlyIdealFunctionality(t *testing.T) {
 	} {
 		ps, pr := receiverOnly(0, 0)
 		t.Run(name, func(t *testing.T) {
-			checkReceiverOnly(t, c.xs, c.ys, alignEach(t, sessiontest.Net{}, c.xs, c.ys, ps, pr))
+			checkReceiverOnly(t, c.xs, c.ys, intersectEach(t, sessiontest.Net{}, c.xs, c.ys, ps, pr))
 		})
 	}
 }
@@ -129,7 +129,7 @@ func TestReceiverOnlyTellsTheSenderNothing(t *testing.T) {
 	for _, common := range []int{3, 4, 20} {
 		var views [2]sessiontest.View
 		ys := number(20-common, 40-common)
-		checkReceiverOnly(t, xs, ys, alignEach(t, record(&views), xs, ys, ps, pr))
+		checkReceiverOnly(t, xs, ys, intersectEach(t, record(&views), xs, ys, ps, pr))
 		var shape []string
 		for _, m := range views[0].Received()[1:] {
 			shape = append(shape, fmt.Sprint(messages.Name(kind(m[0])), len(m)))
@@ -165,7 +165,7 @@ func TestReceiverOnlyTampering(t *testing.T) {
 				if name == "drop" || name == "swap" {
 					idle = 100 * time.Millisecond
 				}
-				r := alignWithin(t, tampering(party, attack(at)), idle, xs, ys, ps, pr)
+				r := intersectWithin(t, tampering(party, attack(at)), idle, xs, ys, ps, pr)
 				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
 				err := sessiontest.Cause(r.out)
 				switch {
@@ -226,7 +226,7 @@ func TestReceiverOnlySenderWaitsForTheEnd(t *testing.T) {
 
 func TestReceiverOnlyIsAgreedOn(t *testing.T) {
 	ps, _ := receiverOnly(0, 0)
-	err := sessiontest.Cause(alignEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), ps, Params{}).out)
+	err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), ps, Params{}).out)
 	var m *session.MismatchError
 	if !errors.As(err, &m) || m.Field != "rows_to" {
 		t.Errorf("%v", err)
@@ -314,7 +314,7 @@ func TestEstimate(t *testing.T) {
 			t.Fatal(err)
 		}
 		xs, ys := number(0, n), number(0, m)
-		r := align(t, sessiontest.Net{}, xs, ys, Params{})
+		r := intersect(t, sessiontest.Net{}, xs, ys, Params{})
 		sessiontest.NoErrors(t, r.out)
 		sent := r.out[0].Traffic.Sent + r.out[1].Traffic.Sent
 		if over := sent - cost.Bytes; over < 0 || over > 2048 {

@@ -44,8 +44,8 @@ func typed(err error) bool {
 
 var errIdle = errors.New("idle for too long")
 
-// alignWithin is align with a deadline of its own for each party.
-func alignWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []string, ps, pr Params) (r result) {
+// intersectWithin is align with a deadline of its own for each party.
+func intersectWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
 	within := func(f sessiontest.Party) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
@@ -97,7 +97,7 @@ func TestTampering(t *testing.T) {
 				if name == "drop" || name == "swap" {
 					idle = 200 * time.Millisecond
 				}
-				r := alignWithin(t, tampering(party, attack(at)), idle, xs, ys, Params{}, Params{})
+				r := intersectWithin(t, tampering(party, attack(at)), idle, xs, ys, Params{}, Params{})
 				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
 				err := sessiontest.Cause(r.out)
 				switch {
@@ -153,7 +153,7 @@ func TestChangedPointsAreFoundBeforeTheSeed(t *testing.T) {
 				return [][]byte{p}
 			})
 		}}
-		r := align(t, net, xs, xs, Params{})
+		r := intersect(t, net, xs, xs, Params{})
 		if err := sessiontest.Cause(r.out); !errors.Is(err, ErrDisagree) {
 			t.Errorf("points of %s: %v", party, err)
 		}
@@ -209,7 +209,7 @@ func TestHostilePoints(t *testing.T) {
 				}
 				return [][]byte{m}
 			})
-			r := align(t, net, number(0, 20), number(10, 30), Params{})
+			r := intersect(t, net, number(0, 20), number(10, 30), Params{})
 			if err := sessiontest.Cause(r.out); !errors.Is(err, ErrPoint) {
 				t.Errorf("%s of %s: %v", name, party, err)
 			}
@@ -375,7 +375,7 @@ func TestLyingSender(t *testing.T) {
 		"tags":   twice(kindTags, func(body int) int { return body / 20 }),
 	} {
 		xs := number(0, 20)
-		if err := sessiontest.Cause(align(t, tampering("p0", change), xs, xs, Params{}).out); !errors.Is(err, ErrDisagree) {
+		if err := sessiontest.Cause(intersect(t, tampering("p0", change), xs, xs, Params{}).out); !errors.Is(err, ErrDisagree) {
 			t.Errorf("%s repeated: %v", name, err)
 		}
 	}
@@ -408,7 +408,7 @@ func TestRepeatedPointsReturnNoTags(t *testing.T) {
 				return [][]byte{p}
 			})
 		}}
-		r := align(t, net, xs, xs, Params{})
+		r := intersect(t, net, xs, xs, Params{})
 		if err := r.out[0].Err; !errors.Is(err, ErrDisagree) {
 			t.Errorf("%s: the sender ended with %v", name, err)
 		}
@@ -486,7 +486,7 @@ func TestMessagesAfterTheEnd(t *testing.T) {
 			return [][]byte{p}
 		})
 		net.Connect = sessiontest.Pipes(4)
-		r := align(t, net, number(0, 20), number(10, 30), Params{})
+		r := intersect(t, net, number(0, 20), number(10, 30), Params{})
 		sessiontest.NoErrors(t, r.out)
 		if len(r.sender.Rows) != 10 || len(r.receiver.Rows) != 10 {
 			t.Errorf("%s: %d and %d rows", party, len(r.sender.Rows), len(r.receiver.Rows))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/table"
 )
@@ -162,15 +163,7 @@ func runJob(ctx context.Context, env job.Env) (job.Result, error) {
 
 // take returns the matched rows of src, key columns first.
 func take(ctx context.Context, src table.Source, m Match) (*table.Table, error) {
-	var names, rest []string
-	for _, c := range src.Schema() {
-		if c.Key {
-			names = append(names, c.Name)
-		} else {
-			rest = append(rest, c.Name)
-		}
-	}
-	ordered, err := table.Select(src, append(names, rest...))
+	ordered, err := align.KeysFirst(src)
 	if err != nil {
 		return nil, err
 	}

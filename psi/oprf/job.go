@@ -192,15 +192,7 @@ func query(ctx context.Context, s *session.Session, src table.Source, rule table
 
 // take returns the matched rows of src, key columns first.
 func take(ctx context.Context, src table.Source, m Match, disk scratch.Files) (table.Source, error) {
-	var names, rest []string
-	for _, c := range src.Schema() {
-		if c.Key {
-			names = append(names, c.Name)
-		} else {
-			rest = append(rest, c.Name)
-		}
-	}
-	ordered, err := table.Select(src, append(names, rest...))
+	ordered, err := align.KeysFirst(src)
 	if err != nil {
 		return nil, err
 	}

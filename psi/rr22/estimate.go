@@ -24,7 +24,7 @@ const (
 // Bytes and rounds of the vector OLE, counted.
 const (
 	pieceBytes  = 850_000 // 600,000 for the smallest
-	setupRounds = 5
+	setupRounds = 7       // as many as the link makes wait
 )
 
 // Estimate says what a run with n rows of the sender and m of the receiver costs
@@ -46,7 +46,7 @@ func Estimate(n, m int64) (job.Cost, error) {
 	receiver := receiverPerOwn*float64(m) + receiverPerPeers*float64(n)
 	return job.Cost{
 		CPUSeconds: setupSeconds + max(sender, receiver),
-		Bytes:      int64(l.Size())*gf128.Size + n*int64(f.rest) + 1<<f.bucket + n/8 + pieces*pieceBytes,
+		Bytes:      int64(l.Size())*gf128.Size + n*int64(f.Rest) + int64(f.Buckets()) + n/8 + pieces*pieceBytes,
 		Rounds:     setupRounds + pieces,
 	}, nil
 }

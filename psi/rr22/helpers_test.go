@@ -35,14 +35,14 @@ type result struct {
 
 var both = Params{Broadcast: true}
 
-func align(t testing.TB, net sessiontest.Net, xs, ys []string, p Params) result {
+func intersect(t testing.TB, net sessiontest.Net, xs, ys []string, p Params) result {
 	t.Helper()
-	return alignEach(t, net, xs, ys, p, p)
+	return intersectEach(t, net, xs, ys, p, p)
 }
 
-func alignEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Params) (r result) {
+func intersectEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
-	return alignOver(t, net, nil, xs, ys, ps, pr)
+	return intersectOver(t, net, nil, xs, ys, ps, pr)
 }
 
 // dealt is items with a vector OLE for tests; a nil one is the real one.
@@ -52,7 +52,7 @@ func dealt(xs []string, ole oprf.OLE) input {
 	return in
 }
 
-func alignOver(t testing.TB, net sessiontest.Net, ole oprf.OLE, xs, ys []string, ps, pr Params) (r result) {
+func intersectOver(t testing.TB, net sessiontest.Net, ole oprf.OLE, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
 	r.out = net.Run(t,
 		func(ctx context.Context, s *session.Session) (err error) {

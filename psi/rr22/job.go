@@ -5,7 +5,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/vole"
-	alignment "github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -19,7 +19,7 @@ var assumptions = []string{
 // both of them, aligned, or to the receiver alone. Parameters, joins and the
 // result are those of package align.
 func Definition() job.Definition {
-	return alignment.Definition(alignment.Protocol{
+	return align.Definition(align.Protocol{
 		Name:            Name,
 		Summary:         "find the rows that two parties have in common (vector OLE; fast for large sets)",
 		Assumptions:     assumptions,
@@ -27,14 +27,14 @@ func Definition() job.Definition {
 		Send:            role(SendDigests),
 		Receive:         role(ReceiveDigests),
 		Estimate:        Estimate,
-		Baseline:        alignment.Compare,
+		Baseline:        align.Compare,
 		BaselineName:    "one party with both tables: keys normalised, hashed with SHA-256, sorted and compared",
 	})
 }
 
 // role adapts a role to align.
-func role(run func(context.Context, *session.Session, []Digest, Params) (Match, error)) func(context.Context, *session.Session, []alignment.Digest, alignment.Params) ([]int32, error) {
-	return func(ctx context.Context, s *session.Session, items []alignment.Digest, p alignment.Params) ([]int32, error) {
+func role(run func(context.Context, *session.Session, []Digest, Params) (Match, error)) func(context.Context, *session.Session, []align.Digest, align.Params) ([]int32, error) {
+	return func(ctx context.Context, s *session.Session, items []align.Digest, p align.Params) ([]int32, error) {
 		m, err := run(ctx, s, items, Params{
 			FalseMatchBits: p.FalseMatchBits, Items: p.Items, Broadcast: !p.ReceiverOnly, MinIntersection: p.MinIntersection,
 		})

@@ -15,19 +15,19 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/vole"
-	alignment "github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
 
 // benchKey appends the key of subject i.
-func benchKey(b []byte, i int64) []byte { return alignment.AppendSubject(b, i) }
+func benchKey(b []byte, i int64) []byte { return align.AppendSubject(b, i) }
 
 func spec(change func(*job.Spec)) job.Spec {
 	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
 	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: alignment.Sender, Inputs: in}, {Party: "p1", Role: alignment.Receiver, Inputs: in},
+		{Party: "p0", Role: align.Sender, Inputs: in}, {Party: "p1", Role: align.Receiver, Inputs: in},
 	}}
 	if change != nil {
 		change(&s)
@@ -97,7 +97,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 	results, out := runJobs(t, spec(nil), [2]table.Source{x, y})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != 2 || r.Counts[alignment.CountJoined] != 2 || r.Rows != 3 {
+		if r.Counts[job.CountCommon] != 2 || r.Counts[align.CountJoined] != 2 || r.Rows != 3 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 		var names []string
@@ -155,10 +155,10 @@ func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
 func TestJobInPartitions(t *testing.T) {
 	const n, common = 10_000, 1234
 	s := spec(params(`{"partition_rows":4096,"join":"full"}`))
-	results, out := runJobs(t, s, [2]table.Source{alignment.Subjects(n, 0), alignment.Subjects(n, n-common)})
+	results, out := runJobs(t, s, [2]table.Source{align.Subjects(n, 0), align.Subjects(n, n-common)})
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
-		if r.Counts[job.CountCommon] != common || r.Counts[alignment.CountJoined] != 2*n-common || r.Rows != n {
+		if r.Counts[job.CountCommon] != common || r.Counts[align.CountJoined] != 2*n-common || r.Rows != n {
 			t.Errorf("p%d: %+v", i, r)
 		}
 	}

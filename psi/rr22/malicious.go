@@ -7,7 +7,8 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/vole"
-	alignment "github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -25,21 +26,21 @@ const (
 	chunkTails = 60_000
 )
 
-func (r *run) sendTails(ctx context.Context, entries []entry) error {
+func (r *run) sendTails(ctx context.Context, hashes []tags.Tag) error {
 	if r.tails == nil {
 		return nil
 	}
-	body := make([]byte, 0, min(chunkTails, len(entries))*tailSize)
-	for len(entries) > 0 {
-		n := min(chunkTails, len(entries))
+	body := make([]byte, 0, min(chunkTails, len(hashes))*tailSize)
+	for len(hashes) > 0 {
+		n := min(chunkTails, len(hashes))
 		body = body[:0]
-		for i := range entries[:n] {
-			body = binary.LittleEndian.AppendUint32(body, r.tails[entries[i].row])
+		for i := range hashes[:n] {
+			body = binary.LittleEndian.AppendUint32(body, r.tails[hashes[i].Row])
 		}
 		if err := r.link.Send(ctx, kindTails, body); err != nil {
 			return err
 		}
-		entries = entries[n:]
+		hashes = hashes[n:]
 	}
 	return nil
 }
@@ -100,7 +101,7 @@ var maliciousAssumptions = []string{
 
 // MaliciousDefinition returns psi.rr22m.v1: [Definition] with Params.Malicious.
 func MaliciousDefinition() job.Definition {
-	return alignment.Definition(alignment.Protocol{
+	return align.Definition(align.Protocol{
 		Name:            MaliciousName,
 		Summary:         "find the rows that two parties have in common, where the other may depart from the protocol (vector OLE with checks)",
 		Assumptions:     maliciousAssumptions,
@@ -108,13 +109,13 @@ func MaliciousDefinition() job.Definition {
 		Send:            maliciousRole(SendDigests),
 		Receive:         maliciousRole(ReceiveDigests),
 		Estimate:        EstimateMalicious,
-		Baseline:        alignment.Compare,
+		Baseline:        align.Compare,
 		BaselineName:    "one party with both tables: keys normalised, hashed with SHA-256, sorted and compared",
 	})
 }
 
-func maliciousRole(run func(context.Context, *session.Session, []Digest, Params) (Match, error)) func(context.Context, *session.Session, []alignment.Digest, alignment.Params) ([]int32, error) {
-	return func(ctx context.Context, s *session.Session, items []alignment.Digest, p alignment.Params) ([]int32, error) {
+func maliciousRole(run func(context.Context, *session.Session, []Digest, Params) (Match, error)) func(context.Context, *session.Session, []align.Digest, align.Params) ([]int32, error) {
+	return func(ctx context.Context, s *session.Session, items []align.Digest, p align.Params) ([]int32, error) {
 		m, err := run(ctx, s, items, Params{
 			FalseMatchBits: p.FalseMatchBits, Items: p.Items, Broadcast: !p.ReceiverOnly, MinIntersection: p.MinIntersection, Malicious: true,
 		})
@@ -146,7 +147,7 @@ func EstimateMalicious(n, m int64) (job.Cost, error) {
 	}
 	pieces := c.Rounds - setupRounds
 	c.CPUSeconds += maliciousSetupSeconds + maliciousSeconds*float64(max(n, m))
-	c.Bytes += n*int64(checked.rest+tailSize-f.rest) + 1<<checked.bucket - 1<<f.bucket + maliciousSetupBytes + maliciousPieceBytes*pieces
+	c.Bytes += n*int64(checked.Rest+tailSize-f.Rest) + int64(checked.Buckets()) - int64(f.Buckets()) + maliciousSetupBytes + maliciousPieceBytes*pieces
 	c.Rounds += 3 * pieces
 	return c, nil
 }

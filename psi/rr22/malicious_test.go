@@ -14,6 +14,7 @@ import (
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -49,13 +50,13 @@ func TestMaliciousFunctionality(t *testing.T) {
 			if c.from == 50_000 {
 				ole = oprftest.Dealer{} // each bin is a piece with a coin of its own
 			}
-			r := alignOver(t, sessiontest.Net{}, ole, xs, ys, p, p)
+			r := intersectOver(t, sessiontest.Net{}, ole, xs, ys, p, p)
 			checkIdeal(t, xs, ys, p, r)
 			if c.n != 1000 || !p.Broadcast {
 				continue
 			}
 			p.Malicious = false
-			other := align(t, sessiontest.Net{}, xs, ys, p)
+			other := intersect(t, sessiontest.Net{}, xs, ys, p)
 			sessiontest.NoErrors(t, other.out)
 			slices.Sort(r.receiver.Rows)
 			slices.Sort(other.receiver.Rows)
@@ -71,7 +72,7 @@ func TestMaliciousWindow(t *testing.T) {
 	xs, ys := number(0, 200), number(100, 300)
 	for _, window := range []int{1, 8} {
 		for _, ole := range []oprf.OLE{nil, oprftest.Dealer{}} {
-			r := alignOver(t, sessiontest.Net{Connect: sessiontest.Pipes(window)}, ole, xs, ys, maliciousBoth, maliciousBoth)
+			r := intersectOver(t, sessiontest.Net{Connect: sessiontest.Pipes(window)}, ole, xs, ys, maliciousBoth, maliciousBoth)
 			checkIdeal(t, xs, ys, maliciousBoth, r)
 		}
 	}
@@ -86,7 +87,7 @@ func TestMaliciousMinimum(t *testing.T) {
 	}{{5, nil}, {6, job.ErrMinIntersection}} {
 		p := maliciousBoth
 		p.MinIntersection = c.minimum
-		r := alignOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys, p, p)
+		r := intersectOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys, p, p)
 		if err := sessiontest.Cause(r.out); !errors.Is(err, c.want) {
 			t.Errorf("minimum %d: %v", c.minimum, err)
 		}
@@ -97,7 +98,7 @@ func TestMaliciousMinimum(t *testing.T) {
 func TestMaliciousIsCompared(t *testing.T) {
 	xs := number(0, 5)
 	for _, p := range [][2]Params{{maliciousBoth, both}, {both, maliciousBoth}} {
-		r := alignEach(t, sessiontest.Net{}, xs, xs, p[0], p[1])
+		r := intersectEach(t, sessiontest.Net{}, xs, xs, p[0], p[1])
 		if err := sessiontest.Cause(r.out); !errors.Is(err, session.ErrMismatch) || !strings.Contains(err.Error(), "security") {
 			t.Errorf("%v", err)
 		}
@@ -108,7 +109,7 @@ func TestMaliciousIsCompared(t *testing.T) {
 func TestMaliciousViews(t *testing.T) {
 	const n = 3000
 	var views [2]sessiontest.View
-	r := align(t, record(&views), number(0, n), number(n/2, n+n/2), maliciousBoth)
+	r := intersect(t, record(&views), number(0, n), number(n/2, n+n/2), maliciousBoth)
 	sessiontest.NoErrors(t, r.out)
 	sent := kinds(views[0].Sent())
 	i, j := slices.Index(sent, kindHashes), slices.Index(sent, kindTails)
@@ -127,8 +128,8 @@ func TestMaliciousViews(t *testing.T) {
 		}
 	}
 	f, err := maliciousBoth.hashForm(n, n)
-	if err != nil || f.bits() != maxHashBits {
-		t.Errorf("%d bits beside the tails: %v", f.bits(), err)
+	if err != nil || f.Bits() != tags.MaxBits {
+		t.Errorf("%d bits beside the tails: %v", f.Bits(), err)
 	}
 }
 
@@ -172,7 +173,7 @@ func TestTails(t *testing.T) {
 func TestMaliciousTampering(t *testing.T) {
 	xs, ys := number(0, 20), number(10, 30)
 	run := func(net sessiontest.Net) (r result) {
-		return alignOver(t, net, oprftest.Dealer{}, xs, ys, maliciousBoth, maliciousBoth)
+		return intersectOver(t, net, oprftest.Dealer{}, xs, ys, maliciousBoth, maliciousBoth)
 	}
 	var views [2]sessiontest.View
 	clean := run(record(&views))
@@ -231,7 +232,7 @@ func TestMaliciousChecks(t *testing.T) {
 		"seeds of no tree":           {tampering("p1", "vole", sessiontest.Flip(3, 8*5000)), ErrCheat, 0},
 		"a vector that was changed":  {tampering("p1", "", sessiontest.Flip(3, 8*200)), ErrDisagree, 0},
 	} {
-		r := alignOver(t, c.net, nil, xs, xs, maliciousBoth, maliciousBoth)
+		r := intersectOver(t, c.net, nil, xs, xs, maliciousBoth, maliciousBoth)
 		if err := r.out[c.at].Err; !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, r.out[c.at].Err, c.want)
 		}

@@ -34,6 +34,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/gf128"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 )
@@ -103,15 +104,24 @@ func (p Params) falseMatchBits() int {
 // hashForm returns the form of the hashes of n rows that are compared with m:
 // long enough for all pairs of the two sides, and for the pairs of the n, two of
 // which with one hash would end the session.
-func (p Params) hashForm(n, m int) (hashForm, error) {
-	if p.Malicious {
-		return newHashForm(maxHashBits, n) // the tails have the rest
+func (p Params) hashForm(n, m int) (tags.Form, error) {
+	need := tags.MaxBits // the tails have the rest
+	if !p.Malicious {
+		need = p.falseMatchBits() + pairBits(n, m)
 	}
-	pairs := 0 // log2 of the number of pairs, rounded up
-	if nm := uint64(n) * uint64(max(m, n/2)); nm > 1 {
-		pairs = bits.Len64(nm - 1)
+	f, err := tags.NewForm(need, n)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrSize, err)
 	}
-	return newHashForm(p.falseMatchBits()+pairs, n)
+	return f, err
+}
+
+// pairBits returns log2 of the number of pairs that must differ, rounded up.
+func pairBits(n, m int) int {
+	if pairs := uint64(n) * uint64(max(m, n/2)); pairs > 1 {
+		return bits.Len64(pairs - 1)
+	}
+	return 0
 }
 
 // Outputs of the protocol, as parameters name them.
@@ -171,8 +181,8 @@ func send(ctx context.Context, s *session.Session, in input, p Params) (Match, e
 	defer r.close()
 
 	// The hashes of the own keys.
-	entries := make([]entry, r.rows)
-	if err := oprf.Send(ctx, r.config, r.takeKeys(), r.enter(entries)); err != nil {
+	hashes := make([]tags.Tag, r.rows)
+	if err := oprf.Send(ctx, r.config, r.takeKeys(), r.enter(hashes)); err != nil {
 		return Match{}, r.fault(err)
 	}
 	if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
@@ -180,13 +190,13 @@ func send(ctx context.Context, s *session.Session, in input, p Params) (Match, e
 	}
 
 	// They go out in an order that says nothing.
-	if err := sortEntries(ctx, entries); err != nil {
+	if err := tags.Sort(ctx, hashes); err != nil {
 		return Match{}, err
 	}
-	if err := r.sendHashes(ctx, entries); err != nil {
+	if err := r.sendHashes(ctx, hashes); err != nil {
 		return Match{}, err
 	}
-	if err := r.sendTails(ctx, entries); err != nil {
+	if err := r.sendTails(ctx, hashes); err != nil {
 		return Match{}, err
 	}
 	if err := r.link.Send(ctx, kindCheck, nil); err != nil {
@@ -200,7 +210,7 @@ func send(ctx context.Context, s *session.Session, in input, p Params) (Match, e
 	}
 
 	// Which of them are common.
-	rows, err := r.recvMatches(ctx, entries)
+	rows, err := r.recvMatches(ctx, hashes)
 	if err != nil {
 		return Match{}, err
 	}
@@ -238,8 +248,8 @@ func receive(ctx context.Context, s *session.Session, in input, p Params) (Match
 		return Match{}, err
 	}
 	defer e.Close()
-	entries := make([]entry, r.rows)
-	if err := e.Receive(ctx, r.config, r.enter(entries)); err != nil {
+	hashes := make([]tags.Tag, r.rows)
+	if err := e.Receive(ctx, r.config, r.enter(hashes)); err != nil {
 		return Match{}, r.fault(err)
 	}
 	e.Close()
@@ -248,10 +258,10 @@ func receive(ctx context.Context, s *session.Session, in input, p Params) (Match
 	}
 
 	// The sender's hashes, among the own.
-	if err := sortEntries(ctx, entries); err != nil {
+	if err := tags.Sort(ctx, hashes); err != nil {
 		return Match{}, err
 	}
-	m := &matcher{own: entries}
+	m := &matcher{own: hashes}
 	if err := r.recvHashes(ctx, m); err != nil {
 		return Match{}, err
 	}
@@ -315,8 +325,8 @@ type run struct {
 	link     *transcript.Link
 	keys     []gf128.Element // of the own items, by row
 	config   oprf.Config
-	form     hashForm // of the sender's hashes
-	tails    []uint32 // of the own hashes, by row; nil for semi-honest parties
+	form     tags.Form // of the sender's hashes
+	tails    []uint32  // of the own hashes, by row; nil for semi-honest parties
 	rows     int
 	peerRows int
 }
@@ -372,12 +382,12 @@ func (r *run) takeKeys() []gf128.Element {
 	return keys
 }
 
-// enter makes entries of the hashes that come.
-func (r *run) enter(entries []entry) oprf.Output {
+// enter puts the first bits of the hashes that come into hashes.
+func (r *run) enter(hashes []tags.Tag) oprf.Output {
 	return func(first int, values []gf128.Element, rows []int32) {
-		to := entries[first:]
+		to := hashes[first:]
 		for i := range values {
-			to[i] = r.form.entry(values[i], rows[i])
+			to[i] = tagOf(r.form, values[i], rows[i])
 		}
 		if r.tails != nil {
 			for i := range values {

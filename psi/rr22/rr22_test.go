@@ -16,6 +16,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/okvs"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -46,7 +47,7 @@ func TestIdealFunctionality(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, p := range []Params{{}, both} {
-				checkIdeal(t, c.xs, c.ys, p, align(t, sessiontest.Net{}, c.xs, c.ys, p))
+				checkIdeal(t, c.xs, c.ys, p, intersect(t, sessiontest.Net{}, c.xs, c.ys, p))
 			}
 		})
 	}
@@ -59,11 +60,11 @@ func TestSeveralMessagesAndPieces(t *testing.T) {
 	xs, ys := shuffled(number(0, n), 4), shuffled(number(n/3, n/3+n), 5)
 	for _, limit := range []int{1, 100_000, 200_000, 1 << 30} {
 		c := oprftest.Dealer{Limit: limit}
-		checkIdeal(t, xs, ys, both, alignOver(t, sessiontest.Net{}, c, xs, ys, both, both))
+		checkIdeal(t, xs, ys, both, intersectOver(t, sessiontest.Net{}, c, xs, ys, both, both))
 	}
 	// Ragged: 3 bins in one direction, one in the other.
-	checkIdeal(t, xs[:40], ys, both, alignOver(t, sessiontest.Net{}, oprftest.Dealer{Limit: 200_000}, xs[:40], ys, both, both))
-	checkIdeal(t, xs, ys[:40], both, alignOver(t, sessiontest.Net{}, oprftest.Dealer{Limit: 200_000}, xs, ys[:40], both, both))
+	checkIdeal(t, xs[:40], ys, both, intersectOver(t, sessiontest.Net{}, oprftest.Dealer{Limit: 200_000}, xs[:40], ys, both, both))
+	checkIdeal(t, xs, ys[:40], both, intersectOver(t, sessiontest.Net{}, oprftest.Dealer{Limit: 200_000}, xs, ys[:40], both, both))
 }
 
 // Sizes and overlaps against the plaintext; row i of either side is a known
@@ -112,7 +113,7 @@ func TestParamsThatChangeTheHashes(t *testing.T) {
 	xs, ys := number(0, 40), number(20, 60)
 	for _, bits := range []int{30, 41, 64} {
 		p := Params{FalseMatchBits: bits, Broadcast: true}
-		checkIdeal(t, xs, ys, p, align(t, sessiontest.Net{}, xs, ys, p))
+		checkIdeal(t, xs, ys, p, intersect(t, sessiontest.Net{}, xs, ys, p))
 	}
 }
 
@@ -131,7 +132,7 @@ func TestMinimumIntersection(t *testing.T) {
 		{11, 11, false, false},
 		{0, 11, false, false},
 	} {
-		r := alignOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys,
+		r := intersectOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys,
 			Params{MinIntersection: c.sender, Broadcast: c.broadcast}, Params{MinIntersection: c.receiver, Broadcast: c.broadcast})
 		if c.ok {
 			checkIdeal(t, xs, ys, Params{Broadcast: c.broadcast}, r)
@@ -230,7 +231,7 @@ func TestViews(t *testing.T) {
 	xs, ys := number(0, 20), number(10, 30)
 	for _, p := range []Params{{}, both} {
 		var views [2]sessiontest.View
-		checkIdeal(t, xs, ys, p, align(t, record(&views), xs, ys, p))
+		checkIdeal(t, xs, ys, p, intersect(t, record(&views), xs, ys, p))
 		toSender := []transcript.Kind{kindRows, kindVector, kindVector, kindCheck, kindDone}
 		if p.Broadcast {
 			toSender = slices.Insert(toSender, 4, kindMatches)
@@ -251,7 +252,7 @@ func TestMaskedVectorIsUniform(t *testing.T) {
 	ys := number(0, n)
 	for name, c := range map[string]oprf.OLE{"silent": nil, "dealer": oprftest.Dealer{}} {
 		var views [2]sessiontest.View
-		r := alignOver(t, record(&views), c, number(0, 3), ys, Params{}, Params{})
+		r := intersectOver(t, record(&views), c, number(0, 3), ys, Params{}, Params{})
 		sessiontest.NoErrors(t, r.out)
 		sent := bodies(t, views[1].Sent(), kindVector)[okvs.SeedSize:]
 		if len(sent)/gf128.Size < n {
@@ -282,17 +283,17 @@ func TestHashesSayNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all [2][]entry
+	var all [2][]tags.Tag
 	for i := range all {
 		var views [2]sessiontest.View
-		sessiontest.NoErrors(t, align(t, record(&views), xs, number(0, 2), p).out)
+		sessiontest.NoErrors(t, intersect(t, record(&views), xs, number(0, 2), p).out)
 		body := bodies(t, views[0].Sent(), kindHashes)
-		_, total, err := form.parseBuckets(body, 0, len(xs), func(e *entry) { all[i] = append(all[i], *e) })
+		_, total, err := parseHashes(body, form, 0, len(xs), func(h *tags.Tag) { all[i] = append(all[i], *h) })
 		if err != nil || total != len(xs) {
 			t.Fatalf("%d hashes: %v", total, err)
 		}
 		for k := 1; k < len(all[i]); k++ {
-			if !all[i][k-1].before(&all[i][k]) {
+			if !all[i][k-1].Before(&all[i][k]) {
 				t.Fatal("the hashes are not sorted")
 			}
 		}
@@ -313,7 +314,7 @@ func TestDuplicatesAreRefusedWithTheirCount(t *testing.T) {
 	for _, role := range []int{0, 1} {
 		sides := [2][]string{number(0, 5), number(0, 5)}
 		sides[role] = xs
-		err := sessiontest.Cause(align(t, sessiontest.Net{}, sides[0], sides[1], both).out)
+		err := sessiontest.Cause(intersect(t, sessiontest.Net{}, sides[0], sides[1], both).out)
 		if !errors.Is(err, ErrDuplicates) || !strings.Contains(err.Error(), "3 of 13") {
 			t.Errorf("role %d: %v", role, err)
 		}
@@ -346,7 +347,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 		"false_match_bits": {FalseMatchBits: 50},
 		"output":           {Broadcast: true},
 	} {
-		err := sessiontest.Cause(alignEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), Params{}, p).out)
+		err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), Params{}, p).out)
 		var m *session.MismatchError
 		if !errors.As(err, &m) || m.Field != field {
 			t.Errorf("%s: %v", field, err)

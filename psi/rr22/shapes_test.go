@@ -122,9 +122,9 @@ func TestRealKeyShapes(t *testing.T) {
 				xs := all[:n]
 				ys := slices.Concat(all[n-common:n], all[n:min(len(all), 2*n-common)])
 				ys = shuffled(ys, uint64(common))
-				checkIdeal(t, xs, ys, both, alignOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys, both, both))
+				checkIdeal(t, xs, ys, both, intersectOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys, both, both))
 			}
-			checkIdeal(t, all, all[:n], both, align(t, sessiontest.Net{}, all, all[:n], both))
+			checkIdeal(t, all, all[:n], both, intersect(t, sessiontest.Net{}, all, all[:n], both))
 		})
 	}
 }
@@ -132,7 +132,7 @@ func TestRealKeyShapes(t *testing.T) {
 // The two protocols find the same rows.
 func TestEqualsECDH(t *testing.T) {
 	xs, ys := shuffled(number(0, 900), 1), shuffled(number(600, 1600), 2)
-	r := align(t, sessiontest.Net{}, xs, ys, both)
+	r := intersect(t, sessiontest.Net{}, xs, ys, both)
 	checkIdeal(t, xs, ys, both, r)
 	var sender, receiver ecdh.Match
 	sessiontest.NoErrors(t, sessiontest.Net{}.Run(t,

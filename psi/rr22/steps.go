@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 )
 
@@ -28,10 +29,10 @@ func (r *run) exchangeRows(ctx context.Context) error {
 	return err
 }
 
-func (r *run) sendHashes(ctx context.Context, entries []entry) error {
+func (r *run) sendHashes(ctx context.Context, hashes []tags.Tag) error {
 	var body []byte
-	for next := 0; next < 1<<r.form.bucket; {
-		body, next, entries = r.form.appendBuckets(body[:0], next, entries)
+	for next := 0; next < r.form.Buckets(); {
+		body, next, hashes = appendHashes(body[:0], r.form, next, hashes)
 		if err := r.link.Send(ctx, kindHashes, body); err != nil {
 			return err
 		}
@@ -41,12 +42,12 @@ func (r *run) sendHashes(ctx context.Context, entries []entry) error {
 
 // recvHashes hands all hashes of the sender to m.
 func (r *run) recvHashes(ctx context.Context, m *matcher) error {
-	for next := 0; next < 1<<r.form.bucket; {
+	for next := 0; next < r.form.Buckets(); {
 		body, err := r.link.Recv(ctx, kindHashes)
 		if err != nil {
 			return err
 		}
-		if next, _, err = r.form.parseBuckets(body, next, r.peerRows-m.seen, m.next); err != nil {
+		if next, _, err = parseHashes(body, r.form, next, r.peerRows-m.seen, m.next); err != nil {
 			return err
 		}
 		r.sess.Progress("compare", int64(m.seen), int64(r.peerRows))
@@ -106,11 +107,11 @@ func (r *run) sendMatches(ctx context.Context, bits []byte) error {
 }
 
 // recvMatches returns the own rows that are common, in the order of the hashes.
-func (r *run) recvMatches(ctx context.Context, entries []entry) ([]int32, error) {
+func (r *run) recvMatches(ctx context.Context, hashes []tags.Tag) ([]int32, error) {
 	limit := min(r.rows, r.peerRows)
 	rows := []int32{}
-	for at := 0; at < len(entries); at += 8 * chunkMatches {
-		n := min(8*chunkMatches, len(entries)-at)
+	for at := 0; at < len(hashes); at += 8 * chunkMatches {
+		n := min(8*chunkMatches, len(hashes)-at)
 		body, err := r.recvOrBelow(ctx, kindMatches)
 		if err != nil {
 			return nil, err
@@ -125,7 +126,7 @@ func (r *run) recvMatches(ctx context.Context, entries []entry) ([]int32, error)
 			if len(rows) == limit {
 				return nil, fmt.Errorf("%w: more matches than rows", ErrDisagree)
 			}
-			rows = append(rows, entries[at+j].row)
+			rows = append(rows, hashes[at+j].Row)
 		}
 	}
 	return rows, r.recvCount(ctx, int64(len(rows)))

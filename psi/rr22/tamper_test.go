@@ -16,6 +16,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/mpc/ot"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -47,8 +48,8 @@ func typed(err error) bool {
 
 var errIdle = errors.New("idle for too long")
 
-// alignWithin is alignOver with a deadline of its own for each party.
-func alignWithin(t testing.TB, net sessiontest.Net, ole oprf.OLE, idle time.Duration, xs, ys []string) (r result) {
+// intersectWithin is intersectOver with a deadline of its own for each party.
+func intersectWithin(t testing.TB, net sessiontest.Net, ole oprf.OLE, idle time.Duration, xs, ys []string) (r result) {
 	t.Helper()
 	within := func(f sessiontest.Party) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
@@ -102,7 +103,7 @@ func TestTampering(t *testing.T) {
 					if name == "drop" || name == "swap" {
 						idle = 150 * time.Millisecond
 					}
-					r := alignWithin(t, tampering(party, where.label, attack(at)), where.ole, idle, xs, ys)
+					r := intersectWithin(t, tampering(party, where.label, attack(at)), where.ole, idle, xs, ys)
 					what := fmt.Sprintf("%s of message %d of %s %s", name, at, party, where.label)
 					err := sessiontest.Cause(r.out)
 					switch {
@@ -141,7 +142,7 @@ func countMessages(t *testing.T, label string, ole oprf.OLE, xs, ys []string) ma
 		}
 		return sessiontest.Record(ch, &views[l.Self[1]-'0'])
 	}}
-	sessiontest.NoErrors(t, alignOver(t, net, ole, xs, ys, both, both).out)
+	sessiontest.NoErrors(t, intersectOver(t, net, ole, xs, ys, both, both).out)
 	n := map[session.PartyID]int{"p0": len(views[0].Sent()), "p1": len(views[1].Sent())}
 	if n["p0"] < 2 || n["p1"] < 2 {
 		t.Fatalf("%v messages of %q", n, label)
@@ -176,7 +177,7 @@ func TestChangedVectorIsFoundBeforeTheHashes(t *testing.T) {
 			return [][]byte{p}
 		})
 	}}
-	if err := sessiontest.Cause(align(t, net, xs, xs, both).out); !errors.Is(err, ErrDisagree) {
+	if err := sessiontest.Cause(intersect(t, net, xs, xs, both).out); !errors.Is(err, ErrDisagree) {
 		t.Errorf("%v", err)
 	}
 	if slices.Contains(kinds(views[0].Sent()), kindHashes) {
@@ -275,15 +276,15 @@ func lie(count func(int64) int64, matches func([]byte)) sessiontest.Party {
 			return err
 		}
 		defer e.Close()
-		entries := make([]entry, len(ys))
-		if err := e.Receive(ctx, r.config, r.enter(entries)); err != nil {
+		hashes := make([]tags.Tag, len(ys))
+		if err := e.Receive(ctx, r.config, r.enter(hashes)); err != nil {
 			return err
 		}
 		if err := r.link.Send(ctx, kindCheck, nil); err != nil {
 			return err
 		}
-		slices.SortFunc(entries, compare)
-		m := &matcher{own: entries}
+		slices.SortFunc(hashes, compare)
+		m := &matcher{own: hashes}
 		if err := r.recvHashes(ctx, m); err != nil {
 			return err
 		}
@@ -348,13 +349,13 @@ func TestLyingReceiver(t *testing.T) {
 // order, is found; so are hashes that do not ascend.
 func TestLyingSender(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*[]entry)
+		change func(*[]tags.Tag)
 		want   error
 	}{
-		"one too few":  {func(a *[]entry) { *a = (*a)[1:] }, ErrDisagree},
-		"one too many": {func(a *[]entry) { *a = append([]entry{{}}, *a...) }, ErrMessage},
-		"one twice":    {func(a *[]entry) { (*a)[1] = (*a)[0] }, ErrMessage},
-		"none":         {func(a *[]entry) { *a = nil }, ErrDisagree},
+		"one too few":  {func(a *[]tags.Tag) { *a = (*a)[1:] }, ErrDisagree},
+		"one too many": {func(a *[]tags.Tag) { *a = append([]tags.Tag{{}}, *a...) }, ErrMessage},
+		"one twice":    {func(a *[]tags.Tag) { (*a)[1] = (*a)[0] }, ErrMessage},
+		"none":         {func(a *[]tags.Tag) { *a = nil }, ErrDisagree},
 	} {
 		var got error
 		var m Match
@@ -366,16 +367,16 @@ func TestLyingSender(t *testing.T) {
 					return err
 				}
 				defer r.close()
-				entries := make([]entry, len(xs))
-				if err := oprf.Send(ctx, r.config, r.takeKeys(), r.enter(entries)); err != nil {
+				hashes := make([]tags.Tag, len(xs))
+				if err := oprf.Send(ctx, r.config, r.takeKeys(), r.enter(hashes)); err != nil {
 					return err
 				}
 				if err := r.link.RecvEmpty(ctx, kindCheck); err != nil {
 					return err
 				}
-				slices.SortFunc(entries, compare)
-				c.change(&entries)
-				if err := r.sendHashes(ctx, entries); err != nil {
+				slices.SortFunc(hashes, compare)
+				c.change(&hashes)
+				if err := r.sendHashes(ctx, hashes); err != nil {
 					return err
 				}
 				return r.link.Send(ctx, kindCheck, nil)

@@ -88,11 +88,15 @@ func sortPart(a, b []Tag, skip int) {
 	for i := 1; i < len(a); i++ {
 		t := a[i]
 		j := i
-		for ; j > 0 && compare(t, a[j-1]) < 0; j-- {
+		for ; j > 0 && less(&t, &a[j-1]); j-- {
 			a[j] = a[j-1]
 		}
 		a[j] = t
 	}
+}
+
+func less(t, u *Tag) bool {
+	return t.Hi < u.Hi || t.Hi == u.Hi && (t.Lo < u.Lo || t.Lo == u.Lo && t.Row < u.Row)
 }
 
 func compare(t, u Tag) int {

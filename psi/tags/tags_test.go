@@ -2,6 +2,7 @@ package tags
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	mrand "math/rand/v2"
@@ -41,6 +42,27 @@ func TestSort(t *testing.T) {
 		if !slices.Equal(a, want) {
 			t.Errorf("%d tags are not sorted", n)
 		}
+	}
+	for _, keep := range []uint64{0xff, 0xff << 56, 0, 1 << 51, 0xfff << 52} {
+		for _, n := range []int{4095, 4096, 10_000} {
+			a := random(n, uint64(n))
+			for i := range a {
+				a[i].Hi, a[i].Lo = a[i].Hi&keep, a[i].Lo&uint32(keep)
+			}
+			want := slices.Clone(a)
+			slices.SortFunc(want, compare)
+			if err := Sort(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(a, want) {
+				t.Errorf("%d tags of bits %x are not sorted", n, keep)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Sort(ctx, random(100, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
 	}
 	// What no hash looks like: few values, and all bits but the last the same.
 	a := random(20_000, 3)
