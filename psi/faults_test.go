@@ -43,12 +43,8 @@ func (l *longest) wrap(link sessiontest.Link, ch session.Channel) session.Channe
 	})
 }
 
-// frameSize is the most that messages have beside the part of a stream that is
-// cut into chunks: their kind, number, digest and proofs.
-const frameSize = 4 << 10
-
-// However large the sets, no message is longer than a chunk and its frame, so
-// none comes near a transport's limit.
+// However large the sets, no message is longer than a chunk, so none comes near
+// a transport's limit.
 func TestMessagesStayBelowAChunk(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.Name, func(t *testing.T) {
@@ -64,7 +60,7 @@ func TestMessagesStayBelowAChunk(t *testing.T) {
 			var l longest
 			tr.net.Wrap = l.wrap
 			p.check(t, tr.good(t))
-			if l.bytes > session.ChunkSize+frameSize {
+			if l.bytes > session.ChunkSize {
 				t.Errorf("a message of %d bytes, from %s", l.bytes, l.where)
 			}
 			if l.full < 3 {

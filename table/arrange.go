@@ -151,7 +151,7 @@ func each(ctx context.Context, order iter.Seq2[int64, error], n int64, add func(
 			}
 		}
 		if k++; k%orderCheck == 0 {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				return err
 			}
 		}
@@ -285,7 +285,7 @@ func visit(ctx context.Context, src Source, runs []*run, to placer) error {
 					return err
 				}
 				if checked += i; checked >= orderCheck {
-					if err := ctx.Err(); err != nil {
+					if err := context.Cause(ctx); err != nil {
 						return err
 					}
 					checked = 0
@@ -390,7 +390,7 @@ func (a *arranged) Batches(ctx context.Context) iter.Seq2[arrow.RecordBatch, err
 		dec := newRowDecoder(a.schema)
 		for p, err := range a.parts(ctx) {
 			for at := 0; err == nil && at < len(p.at); {
-				if err = ctx.Err(); err != nil {
+				if err = context.Cause(ctx); err != nil {
 					break
 				}
 				var b arrow.RecordBatch

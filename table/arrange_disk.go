@@ -281,7 +281,7 @@ func (b *bucket) load(ctx context.Context, f scratch.File, first, size uint64, p
 	var buf []byte
 	begin, left := 0, b.bytes // of buf what is not read yet, of the bucket what is not in buf
 	for _, at := range b.segments {
-		if err := ctx.Err(); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		n := int(min(segment, left))

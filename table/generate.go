@@ -33,7 +33,7 @@ func (g *generated) Schema() Schema { return slices.Clone(g.schema) }
 func (g *generated) Batches(ctx context.Context) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for from := int64(0); from < g.rows; from += generatedRows {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				yield(nil, err)
 				return
 			}

@@ -258,7 +258,7 @@ func (k *KeySet) findDuplicates(ctx context.Context, ke *KeyError) error {
 			continue
 		}
 		if i%keysPerBlock == 0 {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				return err
 			}
 		}

@@ -115,7 +115,7 @@ func (t *Table) Rows() int64 { return t.rows }
 func (t *Table) Batches(ctx context.Context) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for _, b := range t.batches {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				yield(nil, err)
 				return
 			}

@@ -11,10 +11,11 @@ import (
 // MaxTransfers is the most transfers, or products, of one call.
 const MaxTransfers = 1 << 24
 
-// How many are corrected by one message: as many as go into 256 KiB.
+// How many are corrected by one message: as many as go into 256 KiB with their
+// frame and proof.
 const (
-	transfersPerMessage = 1 << 16
-	productsPerMessage  = 1 << 9
+	transfersPerMessage = 1<<16 - 1<<10
+	productsPerMessage  = 1<<9 - 1<<3
 )
 
 // Sender is the party with Δ. It is for one goroutine.

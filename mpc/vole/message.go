@@ -174,8 +174,8 @@ func parseCount(body []byte) (int, error) {
 	return int(n), nil
 }
 
-// elementsPerMessage go into a message of the sender's trees.
-const elementsPerMessage = session.ChunkSize / gf128.Size
+// elementsPerMessage go into a message of the sender's trees, with its frame.
+const elementsPerMessage = session.ChunkSize/gf128.Size - 64
 
 func (c *common) sendTrees(ctx context.Context, trees []gf128.Element) error {
 	for len(trees) > 0 {

@@ -31,7 +31,7 @@ type csvSource struct {
 }
 
 func openCSV(ctx context.Context, d Dataset) (Source, error) {
-	if err := ctx.Err(); err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
 	f, err := newFile(d.Path)
@@ -121,7 +121,7 @@ func (s *csvSource) stream(ctx context.Context, yield func(arrow.RecordBatch) bo
 	n, began := 0, int64(0)
 	for {
 		if n%1024 == 0 {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				return err
 			}
 		}
@@ -168,7 +168,7 @@ func (s *csvSource) lineOf(ctx context.Context, row int64) (int, error) {
 	defer r.close()
 	for n := int64(1); ; n++ {
 		if n%1024 == 0 {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				return 0, err
 			}
 		}
@@ -229,7 +229,7 @@ func (s *csvSource) Check(ctx context.Context, rule table.KeyRule, max int) (Rep
 	}
 	for {
 		if rep.Rows%1024 == 0 {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				return rep, err
 			}
 		}
