@@ -289,7 +289,7 @@ func together(children []*child, step func(int, *child) error) error {
 					timer = time.AfterFunc(endWait, func() {
 						for _, other := range children {
 							other.killed.Store(true)
-							other.cmd.Process.Kill()
+							_ = other.cmd.Process.Kill() // it may have ended
 						}
 					})
 				})
@@ -297,7 +297,7 @@ func together(children []*child, step func(int, *child) error) error {
 			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // the steps keep their errors
 	if timer != nil {
 		timer.Stop()
 	}

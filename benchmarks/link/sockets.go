@@ -223,7 +223,7 @@ func (s *socket) Send(ctx context.Context, p []byte) error {
 	if len(p) > session.MaxMessage {
 		return session.ErrTooLarge
 	}
-	stop := context.AfterFunc(ctx, func() { s.conn.SetWriteDeadline(past) })
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetWriteDeadline(past) })
 	defer stop()
 	binary.LittleEndian.PutUint32(s.head[:], uint32(len(p)))
 	message := net.Buffers{s.head[:], p}
@@ -234,7 +234,7 @@ func (s *socket) Send(ctx context.Context, p []byte) error {
 }
 
 func (s *socket) Recv(ctx context.Context) ([]byte, error) {
-	stop := context.AfterFunc(ctx, func() { s.conn.SetReadDeadline(past) })
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(past) })
 	defer stop()
 	var head [4]byte
 	if _, err := io.ReadFull(s.in, head[:]); err != nil {

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // for ChaCha8, a cryptographic generator, with a seed of the session's randomness
 )
 
 // joined is what the rows of a result come from.

@@ -196,7 +196,7 @@ func send(ctx context.Context, s *session.Session, items source, p Params) (Matc
 	if err := r.sendTags(ctx, tags, permutation(seed, r.peerRows)); err != nil {
 		return Match{}, err
 	}
-	tags = nil
+	tags = nil //nolint:ineffassign,wastedassign // gives the memory back while the rest runs
 	if err := r.sendCheck(ctx); err != nil {
 		return Match{}, err
 	}
@@ -275,7 +275,7 @@ func receive(ctx context.Context, s *session.Session, items source, p Params) (M
 	if err != nil {
 		return Match{}, err
 	}
-	theirs, own = nil, nil
+	theirs, own = nil, nil //nolint:ineffassign,wastedassign // gives the memory back while the rest runs
 
 	// The count. Up to here nobody can tell which rows are common.
 	if count < r.params.MinIntersection {

@@ -298,7 +298,7 @@ func begin(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n in
 func (r *run) close() {
 	for _, s := range r.pairs {
 		if s != nil {
-			s.CloseSend()
+			_ = s.CloseSend() // all has been said, or the run has failed
 		}
 	}
 }

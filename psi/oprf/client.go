@@ -218,7 +218,7 @@ func (c *client) evaluate(ctx context.Context) ([]tags.Tag, error) {
 			if err := recvPoints(gctx, c.link, kindEvaluated, chunk, c.sess.Rand()); err != nil {
 				return err
 			}
-			if err := c.finalize(gctx, own[at:at+len(chunk)], chunk, c.order[at:]); err != nil {
+			if err := c.finalise(gctx, own[at:at+len(chunk)], chunk, c.order[at:]); err != nil {
 				return err
 			}
 			c.sess.Progress(evaluateStage, int64(at+len(chunk)), int64(len(own)))
@@ -240,15 +240,15 @@ func (c *client) evaluate(ctx context.Context) ([]tags.Tag, error) {
 	return own, nil
 }
 
-// finalize unblinds the points of the items in order and sets dst to the tags.
-func (c *client) finalize(ctx context.Context, dst []tags.Tag, points []curve25519.Point, order []int32) error {
+// finalise unblinds the points of the items in order and sets dst to the tags.
+func (c *client) finalise(ctx context.Context, dst []tags.Tag, points []curve25519.Point, order []int32) error {
 	return parallel.Each(ctx, len(points), block, func() func(lo, hi int) error {
 		f := newPRF(c.held.id)
 		return func(lo, hi int) error {
 			c.unblind.Mul(points[lo:hi], points[lo:hi])
 			for i := lo; i < hi; i++ {
 				row := order[i]
-				dst[i] = c.layout.form.Cut(f.finalize(c.items[row], &points[i], row))
+				dst[i] = c.layout.form.Cut(f.finalise(c.items[row], &points[i], row))
 			}
 			return nil
 		}

@@ -39,13 +39,15 @@ func newPRF(id epochID) *prf {
 
 func (f *prf) clone() *prf { return &prf{epoch: f.epoch, hasher: f.hasher.Clone(), h: sha512.New()} }
 
-// finalize is the output of RFC 9497, section 3.3.1, cut to a tag:
+// finalise is the output of RFC 9497, section 3.3.1, cut to a tag:
 //
-//	Hash(I2OSP(len(input), 2) || input || I2OSP(len(element), 2) || element || "Finalize" || epoch)
+//	Hash(I2OSP(len(input), 2) || input || I2OSP(len(element), 2) || element || label || epoch)
+//
+// with the label that the section gives.
 //
 // Deviation: the epoch's ID is appended, so that tags of two epochs have nothing
 // in common whatever their keys are.
-func (f *prf) finalize(item []byte, p *curve25519.Point, row int32) tags.Tag {
+func (f *prf) finalise(item []byte, p *curve25519.Point, row int32) tags.Tag {
 	b := binary.BigEndian.AppendUint16(f.buf[:0], uint16(len(item)))
 	b = append(b, item...)
 	b = append(b, 0, curve25519.Size)
@@ -69,7 +71,7 @@ func (f *prf) evaluate(dst []tags.Tag, k *curve25519.Scalar, first int, item fun
 		curve25519.MapToCurve(points[:n], us[:n])
 		k.Mul(points[:n], points[:n])
 		for i := range n {
-			dst[lo+i] = f.finalize(item(lo+i), &points[i], int32(first+lo+i))
+			dst[lo+i] = f.finalise(item(lo+i), &points[i], int32(first+lo+i))
 		}
 	}
 }

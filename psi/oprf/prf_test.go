@@ -69,7 +69,7 @@ func TestVectors(t *testing.T) {
 		check("evaluated", v.Evaluated)
 		unblind.Mul(p[:], p[:])
 		check("unblinded", v.Unblinded)
-		if got := f.clone().finalize(v.Item, &p[0], 7); got.Row != 7 || !got.Same(&want) {
+		if got := f.clone().finalise(v.Item, &p[0], 7); got.Row != 7 || !got.Same(&want) {
 			t.Errorf("vector %d: the client's tag is %x", i, got)
 		}
 	}

@@ -373,7 +373,7 @@ func begin(ctx context.Context, s *session.Session, sender bool, in input, p Par
 }
 
 // close ends the vector OLE's channel.
-func (r *run) close() { r.config.Session.CloseSend() }
+func (r *run) close() { _ = r.config.Session.CloseSend() } // all has been said, or the run has failed
 
 // takeKeys returns the keys, which r then no longer holds.
 func (r *run) takeKeys() []gf128.Element {
