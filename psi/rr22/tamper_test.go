@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,12 +200,22 @@ func scripted(t testing.TB, role sessiontest.Party, first bool, frames ...[]byte
 			return nil
 		}
 		_, ch, _ := s.Other()
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		var drained sync.WaitGroup
+		drained.Go(func() { // keeps the window open, until the role has ended
+			defer end() // nobody reads what is still to be sent
+			for {
+				if _, err := ch.Recv(ctx); err != nil {
+					return
+				}
+			}
+		})
+		defer drained.Wait()
+		defer s.CloseSend() // before that: the role may wait for more
 		for i, f := range frames {
 			f = transcript.AppendFrame(nil, transcript.Kind(f[0]), uint64(i), f[1:])
 			if ch.Send(ctx, f) != nil {
-				return nil
-			}
-			if _, err := ch.Recv(ctx); err != nil { // keep the window open
 				return nil
 			}
 		}
