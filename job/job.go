@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/table"
@@ -46,7 +47,14 @@ type Limits struct {
 	MinIntersection int64
 	// MinBeforeReveal asks that it be enforced before any match is revealed.
 	MinBeforeReveal bool
+	// Release is what the grant and this party's own policy ask of released
+	// statistics, the stricter of each. Parties may differ in it: kinds that
+	// release statistics apply the strictest of all.
+	Release ReleaseRules
 }
+
+// ReleaseRules are rules of statistical disclosure control.
+type ReleaseRules = rules.Set
 
 // Participant is a party in its role with its inputs.
 type Participant struct {
@@ -86,7 +94,7 @@ func (s Spec) ByRole(role Role) []session.PartyID {
 // Disclosure is one thing that a role learns about other parties' data.
 type Disclosure struct {
 	To Role // "" means every role
-	// Field is the key of the Result's Values, Tables or Counts that holds it,
+	// Field is the key of the Result's Values, Tables, Counts or Digests that holds it,
 	// or the name of a view that never reaches the result ("view.rows").
 	Field string
 	What  string // one sentence, for people
@@ -130,6 +138,9 @@ type Definition struct {
 	Clear func(context.Context, Spec, map[session.PartyID][]table.Source) (map[string]any, error)
 	// Bench makes the inputs of a benchmark run; nil where there is none.
 	Bench func(n int64) (Bench, error)
+	// BenchStatistics makes them for kinds whose result is a table of statistics;
+	// see BenchSize.
+	BenchStatistics func(BenchSize) (Bench, error)
 	// BenchSizes makes them for parties of different sizes: n rows at the first
 	// party, m at each other. Nil where all have as many rows.
 	BenchSizes func(n, m int64) (Bench, error)
@@ -144,6 +155,12 @@ type Definition struct {
 	// Resumable kinds keep in Env.Scratch what is finished, so that a later
 	// attempt at the same run does only the rest.
 	Resumable bool
+	// Restarts marks resumable kinds of which the initiator begins a further
+	// attempt by itself when one has ended because a party was lost.
+	Restarts bool
+	// Spare says how many parties may be lost while a run goes on: their channels
+	// fail with session.ErrGone and the receipt names them absent. Nil is none.
+	Spare func(Spec) int
 }
 
 // Cost is what a run is expected to cost.
@@ -168,6 +185,16 @@ type Bench struct {
 	BaselineName string
 }
 
+// BenchSize is the shape of a benchmark of statistics. Zero fields leave the
+// choice to the kind.
+type BenchSize struct {
+	Parties  int   // that contribute
+	Counters int64 // cells of one counter each, with few rows; or
+	Rows     int64 // a party, over
+	Cells    int64 // cells of
+	Measures int64 // measures each
+}
+
 // Env is what a node hands to Run.
 type Env struct {
 	Spec    Spec
@@ -182,6 +209,15 @@ type Env struct {
 	Scratch scratch.Files
 	// Cache is disk space that this node keeps for the job kind between runs.
 	Cache scratch.Files
+	// History is what this node remembers of earlier releases from its data. Nil
+	// is one that lasts as long as this Env's copies, see [Env.Past].
+	History History
+	// Budget is what the grant leaves of differential privacy. Nil is one
+	// without an end.
+	Budget Budget
+	// Reference names the run to the party's own records: the job of its first
+	// attempt. Blank outside a node.
+	Reference string
 }
 
 // Self returns the own line of the spec.
@@ -205,6 +241,32 @@ func (e Env) Kept() scratch.Files {
 	}
 	return e.Cache
 }
+
+// Past returns the history, or a new one in memory where there is none.
+func (e Env) Past() History {
+	if e.History == nil {
+		return new(MemoryHistory)
+	}
+	return e.History
+}
+
+// History keeps files about what was released from each entry of this node, for
+// all job kinds and longer than any run.
+type History interface {
+	// Hold returns the files kept for an entry, for the caller alone until it
+	// calls done.
+	Hold(ctx context.Context, entry string) (files scratch.Files, done func(), err error)
+}
+
+// Budget is the privacy budget of the grant that a run is under.
+type Budget interface {
+	// Spend durably takes from the budget and returns what is left of epsilon,
+	// or fails with ErrBudget and takes nothing. Nothing gives it back.
+	Spend(ctx context.Context, epsilon, delta float64) (left float64, err error)
+}
+
+// ErrBudget is wrapped where a grant's privacy budget does not suffice.
+var ErrBudget = errors.New("job: privacy budget spent")
 
 // Once guards steps that must never happen twice, such as emitting a
 // decryption share for one ciphertext.
@@ -233,8 +295,31 @@ type Result struct {
 	// Counts are public and must be equal at every party; they stand in the
 	// receipt.
 	Counts map[string]int64
+	// Digests are of things that all parties agreed on during the run, such as
+	// which cells are suppressed: public, equal at every party, and in the
+	// receipt, which every party signs. At most 64 bytes each.
+	Digests map[string][]byte
+	// Figures says of some of Tables that they are statistics to be looked at:
+	// these are released as JSON and Parquet too, and as a chart where one fits.
+	Figures map[string]Figure
+	// Notes go into the manifest beside the result: parameters, rules in force,
+	// noise. Encodable as JSON; public to the recipients.
+	Notes map[string]any
 	// Rows is how many rows of its own this party put in.
 	Rows int64
+}
+
+// Figure says how a table of statistics reads. Its columns are categories, and
+// numbers; a number is missing where it is suppressed.
+type Figure struct {
+	Title      string
+	Categories []string // columns that name the cell
+	Values     []string // columns of numbers, the one to draw first
+	// Status is the text column that is "suppressed" where the values are
+	// withheld; blank where there is none.
+	Status string
+	// Total is the text in a category column that stands for all categories.
+	Total string
 }
 
 // Fields returns the sorted names of everything in r that Reveals must cover.
@@ -247,6 +332,9 @@ func (r Result) Fields() []string {
 		f = append(f, k)
 	}
 	for k := range r.Counts {
+		f = append(f, k)
+	}
+	for k := range r.Digests {
 		f = append(f, k)
 	}
 	sort.Strings(f)

@@ -18,6 +18,11 @@ const ChunkSize = 256 << 10
 // ErrTooLarge is returned for a message above MaxMessage, in either direction.
 var ErrTooLarge = errors.New("session: message exceeds the size limit")
 
+// ErrGone is wrapped by what a Channel returns once its peer is lost: the peer,
+// or the network to it, has failed. What the peer sent before may be lost too.
+// A protocol that can do without a party goes on; any other ends.
+var ErrGone = errors.New("session: the peer is gone")
+
 // Channel is ordered, reliable and message-preserving. One Send may overlap
 // one Recv; neither overlaps itself.
 type Channel interface {
@@ -34,11 +39,14 @@ type Channel interface {
 // Pipe returns the two ends of an in-memory channel that holds at most window
 // messages in each direction; a window of 1 is what deadlock tests use.
 func Pipe(window int) (Channel, Channel) {
-	if window < 1 {
-		window = 1
-	}
-	ab, ba := newHalf(window), newHalf(window)
-	return &pipeEnd{out: ab, in: ba}, &pipeEnd{out: ba, in: ab}
+	a, b := pipe(window, nil)
+	return a, b
+}
+
+// pipe returns the ends of a channel that breaks when gone is closed.
+func pipe(window int, gone <-chan struct{}) (a, b *pipeEnd) {
+	ab, ba := newHalf(max(window, 1)), newHalf(max(window, 1))
+	return &pipeEnd{out: ab, in: ba, gone: gone}, &pipeEnd{out: ba, in: ab, gone: gone}
 }
 
 type half struct {
@@ -51,7 +59,10 @@ func newHalf(window int) *half {
 	return &half{messages: make(chan []byte, window), closed: make(chan struct{})}
 }
 
-type pipeEnd struct{ out, in *half }
+type pipeEnd struct {
+	out, in *half
+	gone    <-chan struct{}
+}
 
 func (e *pipeEnd) Send(ctx context.Context, p []byte) error {
 	if len(p) > MaxMessage {
@@ -60,12 +71,16 @@ func (e *pipeEnd) Send(ctx context.Context, p []byte) error {
 	select {
 	case <-e.out.closed:
 		return errors.New("session: send after close")
+	case <-e.gone:
+		return ErrGone
 	default:
 	}
 	c := append([]byte(nil), p...)
 	select {
 	case e.out.messages <- c:
 		return nil
+	case <-e.gone:
+		return ErrGone
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -87,6 +102,8 @@ func (e *pipeEnd) Recv(ctx context.Context) ([]byte, error) {
 		default:
 			return nil, io.EOF
 		}
+	case <-e.gone:
+		return nil, ErrGone
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

@@ -12,6 +12,8 @@ type PipeNetwork struct {
 	window int
 	mu     sync.Mutex
 	ends   map[pipeKey]Channel
+	lost   map[PartyID]bool
+	breaks map[PartyID][]func() // of the pipes that a party is an end of
 }
 
 type pipeKey struct {
@@ -21,7 +23,10 @@ type pipeKey struct {
 
 // NewPipeNetwork returns a network whose pipes hold window messages.
 func NewPipeNetwork(window int) *PipeNetwork {
-	return &PipeNetwork{window: window, ends: make(map[pipeKey]Channel)}
+	return &PipeNetwork{
+		window: window, ends: make(map[pipeKey]Channel),
+		lost: make(map[PartyID]bool), breaks: make(map[PartyID][]func()),
+	}
 }
 
 // Opener returns the way self opens channels on this network.
@@ -37,9 +42,27 @@ func (n *PipeNetwork) Opener(self PartyID) Opener {
 			n.ends[mine] = nil
 			return ch, nil
 		}
-		a, b := Pipe(n.window)
+		gone := make(chan struct{})
+		a, b := pipe(n.window, gone)
+		end := sync.OnceFunc(func() { close(gone) })
+		if n.lost[self] || n.lost[peer] {
+			end()
+		}
+		n.breaks[self] = append(n.breaks[self], end)
+		n.breaks[peer] = append(n.breaks[peer], end)
 		n.ends[mine] = nil
 		n.ends[pipeKey{peer, self, label}] = b
 		return a, nil
+	}
+}
+
+// Drop breaks every channel to and from id, as the loss of that party does:
+// what has arrived can be read, and then both ends fail with ErrGone.
+func (n *PipeNetwork) Drop(id PartyID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lost[id] = true
+	for _, end := range n.breaks[id] {
+		end()
 	}
 }
