@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 	"github.com/yinqiao/yinqiao/mpc/share"
 )
 
@@ -62,15 +63,15 @@ func TestDividingC1RevealsNothing(t *testing.T) {
 		p := must[*Plain](t)(encode(x))
 		l := &s.limbs[0]
 		truth := slices.Clone(p.x[0])
-		l.intt(truth)
+		l.INTT(truth)
 		for _, rerandomised := range []bool{false, true} {
 			_, c, r := exchange(t, s, m, p, []int{0}, rerandomised)
 			got := slices.Clone(r.c1[0])
-			l.ntt(got)
+			l.NTT(got)
 			for j := range got {
-				got[j] = l.mul(got[j], l.form(inverse(c.c1[0][j], l.q)))
+				got[j] = l.Mul(got[j], l.Form(ringq.Inverse(c.c1[0][j], l.Q)))
 			}
-			l.intt(got)
+			l.INTT(got)
 			hits := 0
 			for j := range got {
 				if got[j] == truth[j] {
@@ -96,13 +97,13 @@ func noiseOf(t *testing.T, sk *SecretKey, r *Response, pos []int) []float64 {
 	for i := range rows {
 		l := &s.limbs[i]
 		row := slices.Clone(r.c1[i])
-		l.ntt(row)
+		l.NTT(row)
 		for j := range row {
-			row[j] = l.mul(row[j], sk.sM[i][j])
+			row[j] = l.Mul(row[j], sk.sM[i][j])
 		}
-		l.intt(row)
+		l.INTT(row)
 		for n, j := range pos {
-			row[j] = l.mul(l.add(row[j], r.c0[i][n]), l.tM)
+			row[j] = l.Mul(l.Add(row[j], r.c0[i][n]), l.tM)
 		}
 		rows[i] = row
 	}
@@ -137,16 +138,16 @@ func hiddenPart(sk *SecretKey, c *Ciphertext, m []share.Word, x []int64, pos []i
 	l := &s.limbs[0]
 	e := slices.Clone(c.c0[0])
 	for j := range e {
-		e[j] = l.add(e[j], l.mul(c.c1[0][j], sk.sM[0][j]))
+		e[j] = l.Add(e[j], l.Mul(c.c1[0][j], sk.sM[0][j]))
 	}
-	l.intt(e)
-	put := newPoly(len(s.limbs))
+	l.INTT(e)
+	put := ringq.NewPoly(len(s.limbs), Degree)
 	s.putAll(put, m)
 	f := make([]float64, Degree) // error + centred message / t
 	t := math.Exp2(s.set.logT())
 	for j := range f {
-		v := l.sub2(e[j], put[0][j])
-		f[j] = float64(int64(v) - int64(l.q&-b2u(v > l.q/2)))
+		v := l.Sub(e[j], put[0][j])
+		f[j] = float64(int64(v) - int64(l.Q&-b2u(v > l.Q/2)))
 		if j < len(m) {
 			w, _ := new(big.Float).SetInt(m[j].Big()).Float64()
 			f[j] += w/t - float64(s.centre(m[j]))
@@ -304,10 +305,10 @@ func TestErrorAndSecretDistributions(t *testing.T) {
 	var e [2*noiseBound + 1]float64
 	var v [3]float64
 	for range rounds {
-		for _, x := range noise(st) {
+		for _, x := range ringq.Noise(st, Degree) {
 			e[int(x)+noiseBound]++
 		}
-		for _, x := range ternary(st) {
+		for _, x := range ringq.Ternary(st, Degree) {
 			v[x+1]++
 		}
 	}
@@ -344,13 +345,13 @@ func TestErrorAndSecretDistributions(t *testing.T) {
 func TestExpandIsUniformAndBound(t *testing.T) {
 	s := open(t, SlotA45, Flood{Opened: 1})
 	var seed [seedSize]byte
-	p := newPoly(len(s.limbs))
+	p := ringq.NewPoly(len(s.limbs), Degree)
 	s.expand(p, seed, useRequest)
 	for i, row := range p {
-		q := float64(s.limbs[i].q)
+		q := float64(s.limbs[i].Q)
 		var sum float64
 		for _, v := range row {
-			if v >= s.limbs[i].q {
+			if v >= s.limbs[i].Q {
 				t.Fatal("a residue is not reduced")
 			}
 			sum += float64(v)/q - .5
@@ -360,7 +361,7 @@ func TestExpandIsUniformAndBound(t *testing.T) {
 		}
 	}
 	differs := func(s *Scheme, seed [seedSize]byte, use byte) bool {
-		o := newPoly(len(s.limbs))
+		o := ringq.NewPoly(len(s.limbs), Degree)
 		s.expand(o, seed, use)
 		return o[0][0] != p[0][0] && o[0][7] != p[0][7]
 	}

@@ -53,6 +53,6 @@ func BenchmarkOperations(b *testing.B) {
 		op("respond", func() { s.Respond(rnd, s.NewAccumulator(), pk, pos, mask) })
 		op("unmarshal-response", func() { s.UnmarshalResponse(rframe, c.need) })
 		op("decrypt", func() { sk.Decrypt(resp, pos) })
-		op("ntt-one-prime", func() { s.limbs[0].ntt(p.x[0]) })
+		op("ntt-one-prime", func() { s.limbs[0].NTT(p.x[0]) })
 	}
 }

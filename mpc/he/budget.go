@@ -3,11 +3,13 @@ package he
 import (
 	"fmt"
 	"math"
+
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 )
 
 const (
 	// noiseBound is the largest absolute value of an error coefficient.
-	noiseBound = 21
+	noiseBound = ringq.NoiseBound
 	// noiseVariance of an error coefficient: half of noiseBound, the variance
 	// of a sum of 42 independent ±1/2.
 	noiseVariance = noiseBound / 2.0

@@ -4,6 +4,7 @@ import (
 	"math/big"
 	"math/bits"
 
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 	"github.com/yinqiao/yinqiao/mpc/share"
 )
 
@@ -42,7 +43,7 @@ func (s *Scheme) newDecoder() decoder {
 	}
 	for i := range kept {
 		for h := range i {
-			d.inv[i][h] = s.limbs[i].form(inverse(kept[h], kept[i]))
+			d.inv[i][h] = s.limbs[i].Form(ringq.Inverse(kept[h], kept[i]))
 		}
 	}
 	d.q0 = kept[0]
@@ -55,8 +56,8 @@ func (s *Scheme) newDecoder() decoder {
 	d.drop = share.FromBig(drop)
 	if s.slot != nil {
 		t := s.modulusBig()
-		d.dropM = s.slot.form(new(big.Int).Mod(drop, t).Uint64())
-		d.dropWM = s.slot.form(d.dropM)
+		d.dropM = s.slot.Form(new(big.Int).Mod(drop, t).Uint64())
+		d.dropWM = s.slot.Form(d.dropM)
 		d.qDrop = new(big.Int).Mod(q.Mul(q, drop), t).Uint64()
 	}
 	return d
@@ -64,7 +65,7 @@ func (s *Scheme) newDecoder() decoder {
 
 // open decodes the positions of x, whose rows are t·(c0 + c1·s), and returns
 // the bit length of the largest value. No step depends on a value.
-func (d *decoder) open(s *Scheme, x poly, pos []int) ([]share.Word, int) {
+func (d *decoder) open(s *Scheme, x ringq.Poly, pos []int) ([]share.Word, int) {
 	out := make([]share.Word, len(pos))
 	var largest triple
 	for n, j := range pos {
@@ -72,7 +73,7 @@ func (d *decoder) open(s *Scheme, x poly, pos []int) ([]share.Word, int) {
 		// digit of one is below twice another.
 		l1 := &s.limbs[1]
 		v0 := x[0][j]
-		v1 := l1.mul(l1.sub2(x[1][j], l1.cred(v0)), d.inv[1][0])
+		v1 := l1.Mul(l1.Sub(x[1][j], l1.Cred(v0)), d.inv[1][0])
 		var v triple
 		var c uint64
 		v[1], v[0] = bits.Mul64(v1, d.q0)
@@ -80,8 +81,8 @@ func (d *decoder) open(s *Scheme, x poly, pos []int) ([]share.Word, int) {
 		v[1] += c
 		if s.set.resp == 3 { // public
 			l2 := &s.limbs[2]
-			v2 := l2.mul(l2.sub2(x[2][j], l2.cred(v0)), d.inv[2][0])
-			v2 = l2.mul(l2.sub2(v2, l2.cred(v1)), d.inv[2][1])
+			v2 := l2.Mul(l2.Sub(x[2][j], l2.Cred(v0)), d.inv[2][0])
+			v2 = l2.Mul(l2.Sub(v2, l2.Cred(v1)), d.inv[2][1])
 			hi, lo := bits.Mul64(v2, d.q01.Lo)
 			top, mid := bits.Mul64(v2, d.q01.Hi)
 			mid, c = bits.Add64(mid, hi, 0)
@@ -97,8 +98,8 @@ func (d *decoder) open(s *Scheme, x poly, pos []int) ([]share.Word, int) {
 		neg := -b
 		if s.slot != nil { // public
 			t := s.slot
-			r := t.word(share.Word{Hi: v[1], Lo: v[0]}, d.dropM, d.dropWM)
-			out[n].Lo = t.sub2(r, d.qDrop&neg)
+			r := t.Word(share.Word{Hi: v[1], Lo: v[0]}, d.dropM, d.dropWM)
+			out[n].Lo = t.Sub(r, d.qDrop&neg)
 		}
 		v[0], b = bits.Sub64(v[0], d.q[0]&neg, 0)
 		v[1], b = bits.Sub64(v[1], d.q[1]&neg, b)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 	"github.com/yinqiao/yinqiao/mpc/share"
 )
 
@@ -14,7 +15,7 @@ import (
 // times, concurrently.
 type Plain struct {
 	s    *Scheme
-	x    poly // transformed
+	x    ringq.Poly // transformed
 	load Load
 }
 
@@ -28,7 +29,7 @@ func (s *Scheme) EncodePlain(coeffs []int64) (*Plain, error) {
 	if len(coeffs) > Degree {
 		return nil, fmt.Errorf("%w: %d coefficients, a polynomial holds %d", ErrInput, len(coeffs), Degree)
 	}
-	p := &Plain{s: s, x: newPoly(len(s.limbs))}
+	p := &Plain{s: s, x: ringq.NewPoly(len(s.limbs), Degree)}
 	for _, v := range coeffs {
 		f := math.Abs(float64(v))
 		p.load.L1 += f
@@ -43,9 +44,9 @@ func (s *Scheme) EncodePlain(coeffs []int64) (*Plain, error) {
 	for i := range s.limbs {
 		l, row := &s.limbs[i], p.x[i]
 		for j, v := range coeffs {
-			row[j] = l.signed(v)
+			row[j] = l.Signed(v)
 		}
-		l.ntt(row)
+		l.NTT(row)
 	}
 	return p, nil
 }
@@ -72,12 +73,12 @@ func (s *Scheme) slotRow(v []int64) ([]uint64, error) {
 		return nil, fmt.Errorf("%w: %d values, there are %d slots", ErrInput, len(v), Degree)
 	}
 	t := s.slot
-	w := t.mul(t.wM, 1) // 2^64 mod t
+	w := t.Mul(t.WM, 1) // 2^64 mod t
 	row := make([]uint64, Degree)
 	for j, x := range v { // x is uint64(x) - 2^64 where it is negative
-		row[j] = t.sub2(t.mul(uint64(x), t.oneM), w&uint64(x>>63))
+		row[j] = t.Sub(t.Mul(uint64(x), t.OneM), w&uint64(x>>63))
 	}
-	t.intt(row)
+	t.INTT(row)
 	return row, nil
 }
 
@@ -111,7 +112,7 @@ func (s *Scheme) CoeffsToSlots(w []share.Word) ([]uint64, error) {
 	for j := range row {
 		row[j] = w[j].Lo
 	}
-	s.slot.ntt(row)
+	s.slot.NTT(row)
 	return row, nil
 }
 
@@ -119,7 +120,7 @@ func (s *Scheme) CoeffsToSlots(w []share.Word) ([]uint64, error) {
 // concurrently. It takes 16·Degree bytes per prime.
 type Ciphertext struct {
 	s      *Scheme
-	c0, c1 poly // transformed
+	c0, c1 ringq.Poly // transformed
 }
 
 // Expand rebuilds the second half of a request from its seed.
@@ -127,7 +128,7 @@ func (s *Scheme) Expand(r *Request) (*Ciphertext, error) {
 	if r == nil || r.s.id != s.id {
 		return nil, fmt.Errorf("%w: the request is not of %s", ErrParam, s.id)
 	}
-	c := &Ciphertext{s: s, c0: r.c0, c1: newPoly(len(s.limbs))}
+	c := &Ciphertext{s: s, c0: r.c0, c1: ringq.NewPoly(len(s.limbs), Degree)}
 	s.expand(c.c1, r.seed, useRequest)
 	return c, nil
 }
@@ -191,7 +192,7 @@ type Response struct {
 	s    *Scheme
 	need int
 	c0   [][]uint64 // kept primes × need
-	c1   poly       // coefficients
+	c1   ringq.Poly // coefficients
 }
 
 // Respond makes the one response of acc: it adds a fresh encryption of zero
@@ -239,23 +240,23 @@ func (s *Scheme) Respond(rand io.Reader, acc *Accumulator, pk *PublicKey, pos []
 func (s *Scheme) respond(st *share.Stream, acc *Accumulator, pk *PublicKey, pos []int, mask []share.Word) *Response {
 	var v, e0, e1 []int8
 	if pk != nil {
-		v, e0, e1 = ternary(st), noise(st), noise(st)
+		v, e0, e1 = ringq.Ternary(st, Degree), ringq.Noise(st, Degree), ringq.Noise(st, Degree)
 	}
-	c0, c1 := newPoly(len(s.limbs)), newPoly(len(s.limbs))
+	c0, c1 := ringq.NewPoly(len(s.limbs), Degree), ringq.NewPoly(len(s.limbs), Degree)
 	for i := range s.limbs {
 		l, x, y := &s.limbs[i], c0[i], c1[i]
 		if pk != nil { // add (b·v, a·v), while the sums are still unreduced
-			l.lift(x, v)
-			l.ntt(x)
+			l.Lift(x, v)
+			l.NTT(x)
 			mulAddRow(acc.c0[i], acc.c1[i], pk.b[i], pk.a[i], x)
 		}
 		l.reduceRow(x, acc.c0[i])
 		l.reduceRow(y, acc.c1[i])
-		l.intt(x)
-		l.intt(y)
+		l.INTT(x)
+		l.INTT(y)
 		if pk != nil {
-			l.addSmall(x, e0)
-			l.addSmall(y, e1)
+			l.AddSmall(x, e0)
+			l.AddSmall(y, e1)
 		}
 	}
 	acc.c0, acc.c1 = nil, nil
@@ -264,7 +265,7 @@ func (s *Scheme) respond(st *share.Stream, acc *Accumulator, pk *PublicKey, pos 
 
 // open picks the opened coefficients of c0, masks and floods them: one row of
 // len(pos) residues per prime.
-func (s *Scheme) open(st *share.Stream, c0 poly, pos []int, mask []share.Word) [][]uint64 {
+func (s *Scheme) open(st *share.Stream, c0 ringq.Poly, pos []int, mask []share.Word) [][]uint64 {
 	out := make([][]uint64, len(s.limbs))
 	for i := range out {
 		out[i] = make([]uint64, len(pos))
@@ -277,9 +278,9 @@ func (s *Scheme) open(st *share.Stream, c0 poly, pos []int, mask []share.Word) [
 		f := st.Word(s.flood.Bits)
 		for i := range s.limbs {
 			l := &s.limbs[i]
-			x := l.add(c0[i][j], l.word(m, l.tInvM, l.tInvWM))
-			x = l.add(x, l.word(f, l.oneM, l.wM))
-			out[i][n] = l.sub2(x, l.floodHalf)
+			x := l.Add(c0[i][j], l.Word(m, l.tInvM, l.tInvWM))
+			x = l.Add(x, l.Word(f, l.OneM, l.WM))
+			out[i][n] = l.Sub(x, l.floodHalf)
 		}
 	}
 	return out
@@ -288,27 +289,14 @@ func (s *Scheme) open(st *share.Stream, c0 poly, pos []int, mask []share.Word) [
 // drop switches both halves to the response's primes: it subtracts the centred
 // remainder modulo the last prime and divides by that prime, until only the
 // response's are left.
-func (s *Scheme) drop(c0 [][]uint64, c1 poly) *Response {
+func (s *Scheme) drop(c0 [][]uint64, c1 ringq.Poly) *Response {
+	var inv [maxLimbs]uint64
 	for last := len(s.limbs) - 1; last >= s.set.resp; last-- {
-		for _, rows := range [2][][]uint64{c0, c1} {
-			s.divide(rows, last)
+		for i := range last {
+			inv[i] = s.limbs[i].dropInvM[last]
 		}
+		ringq.DropLast(s.primes, c0[:last+1], inv[:last])
+		ringq.DropLast(s.primes, c1[:last+1], inv[:last])
 	}
 	return &Response{s: s, need: len(c0[0]), c0: c0[:s.set.resp], c1: c1[:s.set.resp]}
-}
-
-func (s *Scheme) divide(rows [][]uint64, last int) {
-	lp := &s.limbs[last]
-	half := (lp.q - 1) / 2
-	for j, v := range rows[last] {
-		rows[last][j] = lp.add(v, half) // so that the remainder is v - half, centred
-	}
-	for i := range last {
-		l, row, rem := &s.limbs[i], rows[i], rows[last][:len(rows[i])]
-		h, invM := l.cred(half), l.dropInvM[last]
-		for j, v := range row {
-			x := l.sub2(l.add(v, h), l.cred(rem[j]))
-			row[j] = l.mul(x, invM)
-		}
-	}
 }

@@ -1,29 +1,18 @@
 package he
 
 import (
-	"encoding/binary"
 	"fmt"
+
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 )
 
-// A frame is
-//
-//	version  1 byte
-//	kind     1 byte   public key, request, response
-//	set      1 byte   code of the parameter set
-//	log N    1 byte
-//	primes   1 byte   how many rows a polynomial has
-//	bits     1 byte   of every residue
-//	need     2 bytes  opened coefficients of a response, else 0; little-endian
-//
-// and then, for a public key or request, the seed of the second half and one
-// row per prime; for a response c0's rows of need residues and c1's of N.
-// Residues are packed without gaps, least significant bit first; a row ends on
-// a byte, its spare bits 0. There is one encoding of everything, and its exact
-// length follows from the set, the kind and need before a byte is looked at.
-const (
-	frameVersion = 1
-	headerSize   = 8
-)
+// A frame is the header of package ringq, whose last field is the number of
+// opened coefficients of a response and else 0, and then, for a public key or
+// request, the seed of the second half and one row per prime; for a response
+// c0's rows of need residues and c1's of N. There is one encoding of
+// everything, and its exact length follows from the set, the kind and need
+// before a byte is looked at.
+const headerSize = ringq.HeaderSize
 
 type kind byte
 
@@ -57,17 +46,22 @@ func (s *Scheme) ResponseSize(need int) int {
 	return headerSize + s.set.resp*(s.rowSize(need)+s.rowSize(Degree))
 }
 
-func (s *Scheme) rowSize(n int) int { return (n*s.set.qbits + 7) / 8 }
+func (s *Scheme) rowSize(n int) int { return ringq.RowSize(n, s.set.qbits) }
 
-func (s *Scheme) header(k kind, need int) []byte {
-	rows := len(s.limbs)
-	size := s.RequestSize()
-	if k == kindResponse {
-		rows, size = s.set.resp, s.ResponseSize(need)
+// header returns the header of a frame and the frame's length.
+func (s *Scheme) header(k kind, need int) (ringq.Header, int) {
+	h := ringq.Header{Kind: byte(k), Set: s.set.code, LogN: logN, Rows: len(s.limbs), Bits: s.set.qbits, Aux: need}
+	if k != kindResponse {
+		return h, s.RequestSize()
 	}
-	b := make([]byte, 0, size)
-	b = append(b, frameVersion, byte(k), s.set.code, logN, byte(rows), byte(s.set.qbits))
-	return binary.LittleEndian.AppendUint16(b, uint16(need))
+	h.Rows = s.set.resp
+	return h, s.ResponseSize(need)
+}
+
+// begin returns a frame's header, with room for the rest.
+func (s *Scheme) begin(k kind, need int) []byte {
+	h, size := s.header(k, need)
+	return h.Append(make([]byte, 0, size))
 }
 
 // Marshal returns the frame of pk.
@@ -78,8 +72,8 @@ func (pk *PublicKey) Marshal() []byte {
 // Marshal returns the frame of r.
 func (r *Request) Marshal() []byte { return r.s.seeded(kindRequest, r.seed, r.c0) }
 
-func (s *Scheme) seeded(k kind, seed [seedSize]byte, p poly) []byte {
-	b := append(s.header(k, 0), seed[:]...)
+func (s *Scheme) seeded(k kind, seed [seedSize]byte, p ringq.Poly) []byte {
+	b := append(s.begin(k, 0), seed[:]...)
 	for _, row := range p {
 		b = s.pack(b, row)
 	}
@@ -88,7 +82,7 @@ func (s *Scheme) seeded(k kind, seed [seedSize]byte, p poly) []byte {
 
 // Marshal returns the frame of r.
 func (r *Response) Marshal() []byte {
-	b := r.s.header(kindResponse, r.need)
+	b := r.s.begin(kindResponse, r.need)
 	for _, row := range r.c0 {
 		b = r.s.pack(b, row)
 	}
@@ -119,14 +113,14 @@ func (s *Scheme) UnmarshalRequest(b []byte) (*Request, error) {
 	return r, nil
 }
 
-func (s *Scheme) unseeded(k kind, b []byte, seed *[seedSize]byte) (poly, error) {
+func (s *Scheme) unseeded(k kind, b []byte, seed *[seedSize]byte) (ringq.Poly, error) {
 	b, err := s.check(k, 0, b)
 	if err != nil {
 		return nil, err
 	}
 	copy(seed[:], b)
 	b = b[seedSize:]
-	p := newPoly(len(s.limbs))
+	p := ringq.NewPoly(len(s.limbs), Degree)
 	for i, row := range p {
 		if b, err = s.unpack(i, row, b); err != nil {
 			return nil, err
@@ -145,7 +139,7 @@ func (s *Scheme) UnmarshalResponse(b []byte, need int) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Response{s: s, need: need, c0: make([][]uint64, s.set.resp), c1: newPoly(s.set.resp)}
+	r := &Response{s: s, need: need, c0: make([][]uint64, s.set.resp), c1: ringq.NewPoly(s.set.resp, Degree)}
 	for i := range r.c0 {
 		r.c0[i] = make([]uint64, need)
 		if b, err = s.unpack(i, r.c0[i], b); err != nil {
@@ -163,89 +157,25 @@ func (s *Scheme) UnmarshalResponse(b []byte, need int) (*Response, error) {
 // check holds the header and the exact length against what the frame must be,
 // and returns the rest. Nothing is allocated before it has passed.
 func (s *Scheme) check(k kind, need int, b []byte) ([]byte, error) {
-	if len(b) < headerSize {
-		return nil, fmt.Errorf("%w: %d bytes are no %v", ErrFrame, len(b), k)
+	h, size := s.header(k, need)
+	b, fault := h.Open(b, k.String(), size)
+	if fault != nil {
+		if fault.Foreign {
+			return nil, fmt.Errorf("%w: %s, which is %s", ErrParam, fault.What, s.id)
+		}
+		return nil, fmt.Errorf("%w: %s", ErrFrame, fault.What)
 	}
-	rows, size := len(s.limbs), s.RequestSize()
-	if k == kindResponse {
-		rows, size = s.set.resp, s.ResponseSize(need)
-	}
-	switch {
-	case b[0] != frameVersion:
-		return nil, fmt.Errorf("%w: version %d instead of %d", ErrFrame, b[0], frameVersion)
-	case kind(b[1]) != k:
-		return nil, fmt.Errorf("%w: kind %d instead of a %v", ErrFrame, b[1], k)
-	case b[2] != s.set.code:
-		return nil, fmt.Errorf("%w: a %v of set code %d came where %s is in use", ErrParam, k, b[2], s.id)
-	case b[3] != logN || int(b[4]) != rows || int(b[5]) != s.set.qbits:
-		return nil, fmt.Errorf("%w: degree, primes or bits of a %v are not those of %s", ErrFrame, k, s.id)
-	case int(binary.LittleEndian.Uint16(b[6:])) != need:
-		return nil, fmt.Errorf("%w: a %v of another number of coefficients than the %d agreed", ErrFrame, k, need)
-	case len(b) != size:
-		return nil, fmt.Errorf("%w: a %v of %d bytes instead of %d", ErrFrame, k, len(b), size)
-	}
-	return b[headerSize:], nil
+	return b, nil
 }
 
-// pack appends residues of qbits bits each.
-func (s *Scheme) pack(b []byte, row []uint64) []byte {
-	var pool uint64
-	n := uint(s.set.qbits)
-	var have uint // bits in pool, below 64
-	for _, v := range row {
-		pool |= v << have
-		if have += n; have >= 64 {
-			b = binary.LittleEndian.AppendUint64(b, pool)
-			have -= 64
-			pool = v >> (n - have)
-		}
-	}
-	for i := uint(0); i < have; i += 8 {
-		b = append(b, byte(pool>>i))
-	}
-	return b
-}
+func (s *Scheme) pack(b []byte, row []uint64) []byte { return ringq.Pack(b, row, s.set.qbits) }
 
 // unpack fills row with residues below prime i and returns the rest of b,
 // which is long enough: check has seen to it.
 func (s *Scheme) unpack(i int, row []uint64, b []byte) ([]byte, error) {
-	size := s.rowSize(len(row))
-	in, rest := b[:size], b[size:]
-	n := uint(s.set.qbits)
-	mask := uint64(1)<<n - 1
-	q := s.limbs[i].q
-	var pool uint64
-	var have uint // bits in pool, below 64
-	var high uint64
-	for j := range row {
-		v := pool
-		if have < n {
-			var next uint64
-			var got uint
-			if len(in) >= 8 {
-				next, got, in = binary.LittleEndian.Uint64(in), 64, in[8:]
-			} else {
-				for k, c := range in {
-					next |= uint64(c) << (8 * k)
-				}
-				got, in = uint(8*len(in)), nil
-			}
-			v |= next << have
-			pool = next >> (n - have)
-			have += got - n
-		} else {
-			pool >>= n
-			have -= n
-		}
-		v &= mask
-		high |= (q - 1) - v // wraps, setting the top bit, where v is at or above q
-		row[j] = v
+	b, fault := s.limbs[i].Unpack(row, b, s.set.qbits)
+	if fault != nil {
+		return nil, fmt.Errorf("%w: %s", ErrFrame, fault.What)
 	}
-	if high>>63 != 0 {
-		return nil, fmt.Errorf("%w: a coefficient is not below its prime", ErrFrame)
-	}
-	if pool != 0 {
-		return nil, fmt.Errorf("%w: spare bits of a row are set", ErrFrame)
-	}
-	return rest, nil
+	return b, nil
 }

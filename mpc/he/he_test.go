@@ -16,6 +16,7 @@ import (
 
 	"github.com/tuneinsight/lattigo/v5/ring"
 
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 	"github.com/yinqiao/yinqiao/mpc/share"
 )
 
@@ -234,7 +235,7 @@ func TestManyTermsFoldWithoutWrapping(t *testing.T) {
 	s := open(t, SlotA45Wide, Flood{Opened: 1})
 	l := &s.limbs[0]
 	accA, accB := make([]wide, 1), make([]wide, 1)
-	row := []uint64{l.q - 1}
+	row := []uint64{l.Q - 1}
 	want := new(big.Int)
 	for range lazyTerms {
 		mulAddRow(accA, accB, row, row, row)
@@ -243,7 +244,7 @@ func TestManyTermsFoldWithoutWrapping(t *testing.T) {
 	if got := (share.Word{Hi: accA[0].hi, Lo: accA[0].lo}).Big(); got.Cmp(want) != 0 {
 		t.Fatal("a full accumulator wrapped")
 	}
-	want.Mod(want, new(big.Int).SetUint64(l.q))
+	want.Mod(want, new(big.Int).SetUint64(l.Q))
 	if l.reduce(accB[0]) != want.Uint64() {
 		t.Fatal("reduction is wrong")
 	}
@@ -254,14 +255,14 @@ func TestManyTermsFoldWithoutWrapping(t *testing.T) {
 		}
 	}
 	a.terms = lazyTerms
-	one := newPoly(len(s.limbs))
+	one := ringq.NewPoly(len(s.limbs), Degree)
 	for i := range one {
 		one[i][5] = 3
 	}
 	if err := a.MulAdd(&Ciphertext{s: s, c0: one, c1: one}, &Plain{s: s, x: one}); err != nil {
 		t.Fatal(err)
 	}
-	if a.terms != 2 || l.reduce(a.c0[0][5]) != (want.Uint64()+9)%l.q || l.reduce(a.c1[0][4]) != want.Uint64() {
+	if a.terms != 2 || l.reduce(a.c0[0][5]) != (want.Uint64()+9)%l.Q || l.reduce(a.c1[0][4]) != want.Uint64() {
 		t.Fatal("folding lost a term")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 	"github.com/yinqiao/yinqiao/mpc/share"
 )
 
@@ -20,7 +21,7 @@ type SecretKey struct {
 // secretRows stands behind a pointer, so that printing whatever encloses a key
 // cannot reach it.
 type secretRows struct {
-	sM poly // transformed, Montgomery form
+	sM ringq.Poly // transformed, Montgomery form
 }
 
 // PublicKey lets the evaluator make fresh encryptions of zero. Its second half
@@ -28,7 +29,7 @@ type secretRows struct {
 type PublicKey struct {
 	s    *Scheme
 	seed [seedSize]byte
-	b, a poly // transformed; b = e - a·s
+	b, a ringq.Poly // transformed; b = e - a·s
 	// opened counts the coefficients answered under this key: the flooding is
 	// made for so many and no more. A run keeps one PublicKey per peer.
 	opened atomic.Int64
@@ -39,7 +40,7 @@ type PublicKey struct {
 type Request struct {
 	s    *Scheme
 	seed [seedSize]byte
-	c0   poly // transformed
+	c0   ringq.Poly // transformed
 }
 
 const redacted = "[secret]"
@@ -66,25 +67,25 @@ func (s *Scheme) GenerateKeys(rand io.Reader) (*SecretKey, *PublicKey, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	sk := &SecretKey{s, &secretRows{sM: newPoly(len(s.limbs))}}
-	secret := ternary(st)
+	sk := &SecretKey{s, &secretRows{sM: ringq.NewPoly(len(s.limbs), Degree)}}
+	secret := ringq.Ternary(st, Degree)
 	for i := range s.limbs {
 		l, row := &s.limbs[i], sk.sM[i]
-		l.lift(row, secret)
-		l.ntt(row)
+		l.Lift(row, secret)
+		l.NTT(row)
 		for j, v := range row {
-			row[j] = l.form(v)
+			row[j] = l.Form(v)
 		}
 	}
 	clear(secret)
-	pk := &PublicKey{s: s, seed: seed, b: newPoly(len(s.limbs))}
-	sk.seal(pk.b, noise(st), seed, usePublicKey)
+	pk := &PublicKey{s: s, seed: seed, b: ringq.NewPoly(len(s.limbs), Degree)}
+	sk.seal(pk.b, ringq.Noise(st, Degree), seed, usePublicKey)
 	pk.expand()
 	return sk, pk, nil
 }
 
 func (pk *PublicKey) expand() {
-	pk.a = newPoly(len(pk.s.limbs))
+	pk.a = ringq.NewPoly(len(pk.s.limbs), Degree)
 	pk.s.expand(pk.a, pk.seed, usePublicKey)
 }
 
@@ -102,16 +103,16 @@ func draw(rand io.Reader) (*share.Stream, [seedSize]byte, error) {
 }
 
 // seal turns a message in coefficients into c0 = m + e - a·s, transformed.
-func (sk *SecretKey) seal(c0 poly, e []int8, seed [seedSize]byte, use byte) {
+func (sk *SecretKey) seal(c0 ringq.Poly, e []int8, seed [seedSize]byte, use byte) {
 	s := sk.s
-	a := newPoly(len(s.limbs))
+	a := ringq.NewPoly(len(s.limbs), Degree)
 	s.expand(a, seed, use)
 	for i := range s.limbs {
 		l, row, sM, a := &s.limbs[i], c0[i][:Degree], sk.sM[i][:Degree], a[i][:Degree]
-		l.addSmall(row, e)
-		l.ntt(row)
+		l.AddSmall(row, e)
+		l.NTT(row)
 		for j, v := range row {
-			row[j] = l.sub2(v, l.mul(a[j], sM[j]))
+			row[j] = l.Sub(v, l.Mul(a[j], sM[j]))
 		}
 	}
 	clear(e)
@@ -131,9 +132,9 @@ func (sk *SecretKey) Encrypt(rand io.Reader, m []share.Word) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{s: s, seed: seed, c0: newPoly(len(s.limbs))}
+	r := &Request{s: s, seed: seed, c0: ringq.NewPoly(len(s.limbs), Degree)}
 	s.putAll(r.c0, m)
-	sk.seal(r.c0, noise(st), seed, useRequest)
+	sk.seal(r.c0, ringq.Noise(st, Degree), seed, useRequest)
 	return r, nil
 }
 
@@ -164,7 +165,7 @@ func (s *Scheme) centre(m share.Word) uint64 {
 
 // putAll writes t⁻¹·m at the first coefficients. m is centred first, which
 // halves how often products wrap: t⁻¹·(m-t) = t⁻¹·m - 1.
-func (s *Scheme) putAll(p poly, m []share.Word) {
+func (s *Scheme) putAll(p ringq.Poly, m []share.Word) {
 	small := s.PlainBits() <= 64
 	for j, w := range m {
 		if s.set.t == 0 {
@@ -174,9 +175,9 @@ func (s *Scheme) putAll(p poly, m []share.Word) {
 		for i := range s.limbs {
 			l := &s.limbs[i]
 			if small { // public: depends on the set alone
-				p[i][j] = l.sub2(l.mul(w.Lo, l.tInvM), above)
+				p[i][j] = l.Sub(l.Mul(w.Lo, l.tInvM), above)
 			} else {
-				p[i][j] = l.sub2(l.word(w, l.tInvM, l.tInvWM), above)
+				p[i][j] = l.Sub(l.Word(w, l.tInvM, l.tInvWM), above)
 			}
 		}
 	}
@@ -202,17 +203,17 @@ func (sk *SecretKey) Decrypt(r *Response, pos []int) ([]share.Word, Margin, erro
 	if len(pos) != r.need {
 		return nil, Margin{}, fmt.Errorf("%w: %d positions for a response of %d coefficients", ErrInput, len(pos), r.need)
 	}
-	x := newPoly(s.set.resp)
+	x := ringq.NewPoly(s.set.resp, Degree)
 	for i := range x {
 		l, row, sM := &s.limbs[i], x[i], sk.sM[i][:Degree]
 		copy(row, r.c1[i])
-		l.ntt(row)
+		l.NTT(row)
 		for j, v := range row {
-			row[j] = l.mul(v, sM[j])
+			row[j] = l.Mul(v, sM[j])
 		}
-		l.intt(row)
+		l.INTT(row)
 		for n, j := range pos {
-			row[j] = l.mul(l.add(row[j], r.c0[i][n]), l.tM)
+			row[j] = l.Mul(l.Add(row[j], r.c0[i][n]), l.tM)
 		}
 	}
 	out, size := s.dec.open(s, x, pos)

@@ -6,9 +6,8 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
-	"sync"
 
-	"github.com/tuneinsight/lattigo/v5/ring"
+	"github.com/yinqiao/yinqiao/mpc/he/ringq"
 )
 
 // Errors of this package. Every error wraps one of them or an error of the
@@ -129,13 +128,10 @@ type Flood struct {
 	Opened int64
 }
 
-// limb holds the constants of one prime. A trailing M means Montgomery form.
+// limb adds to a prime the constants that depend on t and the flooding. A
+// trailing M means Montgomery form.
 type limb struct {
-	sub       *ring.SubRing
-	q, qInv   uint64
-	brc       []uint64
-	oneM, wM  uint64 // 1 and 2^64
-	w2M       uint64 // 2^128
+	ringq.Prime
 	tM        uint64 // t
 	tInv      uint64 // t⁻¹
 	tInvM     uint64
@@ -150,8 +146,9 @@ type Scheme struct {
 	id     ParamID
 	set    set
 	flood  Flood
-	limbs  []limb
-	slot   *limb // arithmetic modulo a prime t
+	primes []ringq.Prime // of Q
+	limbs  []limb        // the same, with their constants
+	slot   *ringq.Prime  // arithmetic modulo a prime t
 	dec    decoder
 	margin float64
 }
@@ -176,17 +173,21 @@ func Open(id ParamID, flood Flood) (*Scheme, error) {
 	if s.margin = st.margin(flood.Bits); s.margin < MinMargin {
 		return nil, &BudgetError{What: "margin", Need: MinMargin, Have: s.margin, Set: id}
 	}
-	rings, err := openRings(id, st)
-	if err != nil {
-		return nil, err
+	moduli := append([]uint64(nil), st.q...)
+	if st.t != 0 {
+		moduli = append(moduli, st.t)
 	}
+	primes, err := ringq.Open(logN, moduli)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrParam, id, err)
+	}
+	s.primes = primes[:len(st.q)]
 	s.limbs = make([]limb, len(st.q))
 	for i := range s.limbs {
-		s.limbs[i] = s.newLimb(rings[i])
+		s.limbs[i] = s.newLimb(s.primes[i])
 	}
 	if st.t != 0 {
-		l := newLimb(rings[len(st.q)])
-		s.slot = &l
+		s.slot = &primes[len(st.q)]
 	}
 	s.dec = s.newDecoder()
 	return s, nil
@@ -226,64 +227,19 @@ func logAdd(a, b float64) float64 {
 	return a + math.Log2(1+math.Exp2(b-a))
 }
 
-var ringCache sync.Map // ParamID → *ringEntry
-
-type ringEntry struct {
-	once sync.Once
-	subs []*ring.SubRing
-	err  error
-}
-
-// openRings returns Lattigo's tables for the set's primes and then for t, made
-// once a process: they are read-only afterwards.
-func openRings(id ParamID, st set) ([]*ring.SubRing, error) {
-	v, _ := ringCache.LoadOrStore(id, new(ringEntry))
-	e := v.(*ringEntry)
-	e.once.Do(func() {
-		moduli := append([]uint64(nil), st.q...)
-		if st.t != 0 {
-			moduli = append(moduli, st.t)
-		}
-		r, err := ring.NewRing(Degree, moduli)
-		if err != nil {
-			e.err = fmt.Errorf("%w: %s: %w", ErrParam, id, err)
-			return
-		}
-		e.subs = r.SubRings
-	})
-	return e.subs, e.err
-}
-
-func newLimb(sub *ring.SubRing) limb {
-	l := limb{sub: sub, q: sub.Modulus, qInv: sub.MRedConstant, brc: sub.BRedConstant}
-	l.oneM = ring.MForm(1, l.q, l.brc)
-	l.wM = ring.MForm(l.oneM, l.q, l.brc)
-	l.w2M = ring.MForm(l.wM, l.q, l.brc)
-	return l
-}
-
-func (s *Scheme) newLimb(sub *ring.SubRing) limb {
-	l := newLimb(sub)
-	q := new(big.Int).SetUint64(l.q)
+func (s *Scheme) newLimb(p ringq.Prime) limb {
+	l := limb{Prime: p}
+	q := new(big.Int).SetUint64(l.Q)
 	t := s.modulusBig()
-	l.tM = l.form(new(big.Int).Mod(t, q).Uint64())
+	l.tM = l.Form(new(big.Int).Mod(t, q).Uint64())
 	l.tInv = new(big.Int).ModInverse(t, q).Uint64()
-	l.tInvM = l.form(l.tInv)
-	l.tInvWM = l.form(l.tInvM)
+	l.tInvM = l.Form(l.tInv)
+	l.tInvWM = l.Form(l.tInvM)
 	for h, p := range s.set.q {
-		l.dropInvM[h] = l.form(inverse(p, l.q))
+		l.dropInvM[h] = l.Form(ringq.Inverse(p, l.Q))
 	}
 	l.floodHalf = new(big.Int).Mod(new(big.Int).Lsh(big.NewInt(1), uint(s.flood.Bits-1)), q).Uint64()
 	return l
-}
-
-// inverse returns a⁻¹ mod q, and 0 where there is none.
-func inverse(a, q uint64) uint64 {
-	b := new(big.Int).SetUint64(q)
-	if i := new(big.Int).ModInverse(new(big.Int).SetUint64(a), b); i != nil {
-		return i.Uint64()
-	}
-	return 0
 }
 
 func (s *Scheme) modulusBig() *big.Int {

@@ -1,4 +1,4 @@
-package he
+package tbgv
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 )
 
 // ErrLedger is wrapped where a decryption share may not be emitted.
-var ErrLedger = errors.New("he: decryption share may not be emitted")
+var ErrLedger = errors.New("tbgv: decryption share may not be emitted")
 
 // Once durably records that a step has been taken and fails for a step it has
 // seen; it returns before the step may begin. A job's Env supplies one.
@@ -38,7 +38,7 @@ func NewLedger(once Once, run string) (*Ledger, error) {
 // fails, the record stays, and the share is never emitted again.
 func (l *Ledger) Emit(ctx context.Context, frame []byte, send func(context.Context) error) error {
 	h := sha256.Sum256(frame)
-	if err := l.once.Once(ctx, "he/share/"+l.run+"/"+hex.EncodeToString(h[:])); err != nil {
+	if err := l.once.Once(ctx, "tbgv/share/"+l.run+"/"+hex.EncodeToString(h[:])); err != nil {
 		return fmt.Errorf("%w: %w", ErrLedger, err)
 	}
 	return send(ctx)
