@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"yinqiao": func() { app.Main() }})
+	testscript.Main(m, map[string]func(){"yinqiao": func() { app.Main(ratesKind()) }})
 }
 
 // TestScripts runs the command line as a person does: testdata/script holds one

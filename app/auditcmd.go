@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,7 +180,11 @@ func auditLine(l *nodev1.AuditLine) (at, what string) {
 			for _, p := range r.GetParties() {
 				ps = append(ps, p.GetParty())
 			}
-			return when(r.GetFinished()), fmt.Sprintf("job %s, %s, grant %s, by %s", r.GetJob(), r.GetKind(), r.GetGrantId(), strings.Join(ps, " and "))
+			agreed := ""
+			for _, name := range slices.Sorted(maps.Keys(r.GetDigests())) {
+				agreed += fmt.Sprintf(", %s %x", name, r.GetDigests()[name])
+			}
+			return when(r.GetFinished()), fmt.Sprintf("job %s, %s, grant %s, by %s%s", r.GetJob(), r.GetKind(), r.GetGrantId(), strings.Join(ps, " and "), agreed)
 		}
 	case "record":
 		r := &auditv1.Record{}

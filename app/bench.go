@@ -35,11 +35,17 @@ func (f *sizeFlag) Set(text string) error {
 func benchFlags(cmd *cobra.Command, bc *benchmarks.Case) {
 	f := cmd.Flags()
 	f.Var((*sizeFlag)(&bc.M), "m", "rows of each other party, for kinds whose parties may differ (default as many)")
+	f.IntVar(&bc.Parties, "parties", 0, "contributors, for kinds that make statistics")
+	f.Int64Var(&bc.Cells, "cells", 0, "cells of the table, for the same kinds; without it --n is the number of counters")
+	f.Int64Var(&bc.Measures, "measures", 0, "measures of each cell")
 	f.BoolVar(&bc.CSV, "csv", false, "read rows from CSV files and write results to others, on the clock")
 	f.BoolVar(&bc.Warm, "warm", false, "run twice on the same cache and report the second")
 	f.BoolVar(&bc.Processes, "processes", false, "a process for each party, so that memory and CPU are told apart")
 	f.BoolVar(&bc.NoBaseline, "no-yardstick", false, "leave the yardstick out")
 	f.Lookup("m").DefValue = ""
+	for _, name := range []string{"parties", "cells", "measures"} {
+		f.Lookup(name).DefValue = ""
+	}
 }
 
 func checkNet(names ...string) error {
@@ -68,6 +74,8 @@ With --csv the files are made before the clock starts, and what the parties have
 written is compared row by row after it stops.`,
 		Example: `  yinqiao bench run psi.ecdh.v1 --n 65536
   yinqiao bench run psi.rr22.v1 --n 10M --csv --processes
+  yinqiao bench run mpc.aggregate.v1 --n 4096 --parties 3
+  yinqiao bench run mpc.aggregate.v1 --n 1M --cells 400 --measures 8 --csv
   yinqiao bench run fl.logit.v1 --n 30000 --net wan --json`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -131,6 +139,9 @@ func (c *cli) printReport(r benchmarks.Report) {
 	if r.Processes {
 		where = "a process each"
 	}
+	if r.Cells > 0 {
+		rows += fmt.Sprintf(" over %d cells", r.Cells)
+	}
 	t.Add("rows a party", rows)
 	t.Add("parties", fmt.Sprintf("%d, %s", r.Parties, where))
 	t.Add("link", r.Net)
@@ -149,7 +160,7 @@ func (c *cli) printReport(r benchmarks.Report) {
 	} else {
 		t.Add("peak memory", ui.Bytes(r.PeakRSSBytes)+", all parties")
 	}
-	t.Add("rows in common", fmt.Sprint(r.ResultRows))
+	t.Add("rows of the result", fmt.Sprint(r.ResultRows))
 	if r.Baseline.Name != "" {
 		t.Add("yardstick", fmt.Sprintf("%s: %.2f s, %.2f CPU s", r.Baseline.Name, r.Baseline.Seconds, r.Baseline.CPUSeconds))
 		if r.Baseline.CPUSeconds > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/app/files"
 	"github.com/yinqiao/yinqiao/app/ui"
+	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/node/api"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
@@ -261,4 +262,5 @@ func (c *cli) showRequest(q *nodev1.RequestSummary) {
 	l := r.GetLimits()
 	line("limits", fmt.Sprintf("%d runs, intersection of at least %d, %s to %s", l.GetMaxRuns(), l.GetMinIntersection(),
 		l.GetValidFrom().AsTime().Format(time.DateOnly), l.GetValidUntil().AsTime().Format(time.DateOnly)))
+	line("releases", releaseTerms(catalog.ReleaseOf(l.GetRelease())))
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -102,36 +100,6 @@ func (c *cli) jobCommand() *cobra.Command {
 			})
 		},
 	}
-	var tableName, outFile string
-	result := &cobra.Command{
-		Use:   "result JOB",
-		Short: "Show a released result, or write one of its tables as CSV",
-		Example: `  yinqiao job result J-abc
-  yinqiao job result J-abc --table scores --out scores.csv`,
-		Args: oneArgument,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
-				if tableName != "" && outFile == "" {
-					return copyTable(ctx, op, args[0], tableName, c.out)
-				}
-				if tableName != "" {
-					return writeTable(ctx, op, args[0], tableName, outFile)
-				}
-				values, tables, err := resultValues(ctx, op, args[0])
-				if err != nil {
-					return err
-				}
-				text, err := json.MarshalIndent(map[string]any{"values": values, "tables": tables}, "", "  ")
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(c.out, "%s\n", text)
-				return nil
-			})
-		},
-	}
-	result.Flags().StringVar(&tableName, "table", "", "the table to write")
-	result.Flags().StringVar(&outFile, "out", "", "a new file for the table (default: standard output)")
 	kinds := &cobra.Command{
 		Use: "kinds", Short: "Show the job kinds this node knows", Args: cobra.NoArgs,
 		Example: "  yinqiao job kinds",
@@ -154,7 +122,7 @@ func (c *cli) jobCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd := group("job", "Submit, watch and cancel jobs, and read their results", submit, watch, result, list, cancel, c.resumeCommand(), kinds)
+	cmd := group("job", "Submit, watch and cancel jobs, and read their results", submit, watch, c.resultCommand(), list, cancel, c.resumeCommand(), kinds)
 	cmd.PersistentFlags().BoolVar(&c.json, "json", false, "print one JSON object on standard output")
 	c.operatorFlags(cmd)
 	return cmd
@@ -213,18 +181,35 @@ type jobObject struct {
 	Seconds  float64          `json:"seconds"`
 	Units    map[string]int64 `json:"units,omitempty"`
 	Counts   map[string]int64 `json:"counts,omitempty"`
-	Receipt  *jobReceipt      `json:"receipt,omitempty"`
+	// Of what the parties agreed on, hexadecimal.
+	Digests map[string]string `json:"digests,omitempty"`
+	Privacy *jobPrivacy       `json:"privacy,omitempty"`
+	Receipt *jobReceipt       `json:"receipt,omitempty"`
 	// Of a resumed job: the first attempt's job, and which attempt this is.
 	Run     string `json:"run,omitempty"`
 	Attempt int64  `json:"attempt,omitempty"`
 	// It failed, and `job resume` can go on after what was finished.
 	Resumable bool `json:"resumable,omitempty"`
+	// It failed, and the node begins a further attempt by itself, or the job is
+	// that of the one that followed.
+	Restarts bool   `json:"restarts,omitempty"`
+	Next     string `json:"next,omitempty"`
 }
 
 type jobParty struct {
 	ID   string `json:"id"`
 	Role string `json:"role"`
 	Rows int64  `json:"rows"`
+	Lost string `json:"lost,omitempty"` // the class with which it left a job that went on
+}
+
+// jobPrivacy is what a job spent of its request's privacy budget, and what was
+// left then.
+type jobPrivacy struct {
+	Epsilon     float64 `json:"epsilon"`
+	Delta       float64 `json:"delta"`
+	EpsilonLeft float64 `json:"epsilon_left"`
+	DeltaLeft   float64 `json:"delta_left"`
 }
 
 type jobReceipt struct {
@@ -238,13 +223,23 @@ func objectOf(v *nodev1.JobView) jobObject {
 		Role: v.GetRole(), Grant: outcomeGrant{ID: v.GetGrantId(), UsesLeft: v.GetUsesLeft()}, Created: v.GetCreated().AsTime(),
 		Seconds: v.GetSeconds(), Units: v.GetUnits(), Counts: v.GetCounts(),
 		Run: v.GetRun(), Attempt: v.GetAttempt(), Resumable: v.GetResumable(),
+		Restarts: v.GetRestarts(), Next: v.GetNext(),
 	}
 	for _, p := range v.GetParties() {
-		o.Parties = append(o.Parties, jobParty{ID: p.GetParty(), Role: p.GetRole(), Rows: p.GetRows()})
+		o.Parties = append(o.Parties, jobParty{ID: p.GetParty(), Role: p.GetRole(), Rows: p.GetRows(), Lost: p.GetLost()})
 	}
 	if f := v.GetFinished(); f != nil {
 		at := f.AsTime()
 		o.Finished = &at
+	}
+	for name, d := range v.GetDigests() {
+		if o.Digests == nil {
+			o.Digests = make(map[string]string)
+		}
+		o.Digests[name] = hex.EncodeToString(d)
+	}
+	if p := v.GetPrivacy(); p != nil {
+		o.Privacy = &jobPrivacy{Epsilon: p.GetEpsilon(), Delta: p.GetDelta(), EpsilonLeft: p.GetEpsilonLeft(), DeltaLeft: p.GetDeltaLeft()}
 	}
 	if r := v.GetReceipt(); r != nil {
 		o.Receipt = &jobReceipt{Digest: hex.EncodeToString(r.GetDigest()), Index: r.GetIndex()}
@@ -265,18 +260,30 @@ func (c *cli) print(object any, text string) error {
 	return nil
 }
 
-// watch follows a job and fails where the job fails.
+// watch follows a job, and the further attempts that go on with its run, and
+// fails where the last of them fails.
 func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) error {
-	bar := ui.NewProgress(c.err, c.json)
-	last, err := follow(ctx, op, id, func(v *nodev1.JobView) {
-		bar.UpdatePace(v.GetStage(), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
-	})
-	bar.Close()
-	if err != nil {
-		if ctx.Err() != nil {
-			return goesOn{err, id, homeArgs(c.home, "node")}
+	var last *nodev1.JobView
+	for id != "" {
+		bar := ui.NewProgress(c.err, c.json)
+		var err error
+		last, err = follow(ctx, op, id, func(v *nodev1.JobView) {
+			stage := v.GetStage()
+			if v.GetRestarts() {
+				stage = "wait for all parties, to begin again"
+			}
+			bar.UpdatePace(stage, v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
+		})
+		bar.Close()
+		if err != nil {
+			if ctx.Err() != nil {
+				return goesOn{err, id, homeArgs(c.home, "node")}
+			}
+			return err
 		}
-		return err
+		if id = last.GetNext(); id != "" && !c.json {
+			fmt.Fprintf(c.err, "%s %s (%s); followed by %s\n", last.GetJob(), last.GetState(), last.GetReason(), id)
+		}
 	}
 	if c.json {
 		if err := c.print(objectOf(last), ""); err != nil {
@@ -361,56 +368,6 @@ func follow(ctx context.Context, op nodev1.OperatorClient, id string, each func(
 		last = v
 		if !node.State(v.GetState()).Final() {
 			each(v)
-		}
-	}
-}
-
-func resultValues(ctx context.Context, op nodev1.OperatorClient, id string) (map[string]any, []string, error) {
-	stream, err := op.GetResult(ctx, &nodev1.GetResultRequest{Job: id})
-	if err != nil {
-		return nil, nil, err
-	}
-	r, err := stream.Recv()
-	if err != nil {
-		return nil, nil, err
-	}
-	values := map[string]any{}
-	if err := json.Unmarshal(r.GetValues(), &values); err != nil {
-		return nil, nil, fmt.Errorf("result of %s: %w", id, err)
-	}
-	return values, append([]string{}, r.GetTables()...), nil // an empty list, never null
-}
-
-// writeTable copies a table into a new file, which is complete or not there.
-func writeTable(ctx context.Context, op nodev1.OperatorClient, id, name, path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("--out wants a new file, and %s exists", path)
-	}
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(copyTable(ctx, op, id, name, f), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	return nil
-}
-
-func copyTable(ctx context.Context, op nodev1.OperatorClient, id, name string, w io.Writer) error {
-	stream, err := op.GetResult(ctx, &nodev1.GetResultRequest{Job: id, Table: name})
-	if err != nil {
-		return err
-	}
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := w.Write(r.GetChunk()); err != nil {
-			return err
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/app/files"
 	"github.com/yinqiao/yinqiao/app/ui"
+	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/node/dataset"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
@@ -107,7 +108,8 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 	if err != nil {
 		return err
 	}
-	if keep == "" {
+	kept := keep != ""
+	if !kept {
 		if keep, err = os.MkdirTemp("", "yinqiao-"); err != nil {
 			return err
 		}
@@ -122,7 +124,7 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &scenarioRun{cli: c, scenario: s, base: base, dir: keep, out: c.err}
+	r := &scenarioRun{cli: c, scenario: s, base: base, dir: keep, kept: kept, out: c.err}
 	if c.json {
 		r.out = io.Discard
 	} else if !ui.IsTerminal(c.err) {
@@ -184,6 +186,7 @@ type scenarioRun struct {
 	scenario *files.Scenario
 	base     string // paths of the scenario are relative to it
 	dir      string
+	kept     bool // dir stays
 	out      io.Writer
 	procs    []*process
 	nodes    map[string]nodev1.OperatorClient // as operators
@@ -193,6 +196,7 @@ type scenarioRun struct {
 	grant    *nodev1.RequestSummary
 	seconds  float64
 	tables   []shownTable
+	files    [][]string // of each recipient that has more than values: its folder, and their names
 }
 
 func (r *scenarioRun) step(format string, a ...any) { fmt.Fprintf(r.out, "· "+format+"\n", a...) }
@@ -267,6 +271,9 @@ func (r *scenarioRun) obtainGrant(ctx context.Context) error {
 	if l.GetMinIntersection() > 0 {
 		terms += fmt.Sprintf(", intersection of at least %d", l.GetMinIntersection())
 	}
+	if release := releaseTerms(catalog.ReleaseOf(l.GetRelease())); release != "" {
+		terms += "; releases: " + release
+	}
 	r.step("the platform grants it: %s, %s", q.GetGrantId(), terms)
 	return nil
 }
@@ -281,9 +288,11 @@ func (r *scenarioRun) compute(ctx context.Context) error {
 	}
 	r.step("every node checks the grant for itself and signs the contract of job %s", sub.GetJob())
 	bar := ui.NewProgress(r.out, r.json)
-	r.view, err = follow(ctx, by, sub.GetJob(), func(v *nodev1.JobView) {
-		bar.UpdatePace(v.GetStage(), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
-	})
+	for id := sub.GetJob(); err == nil && id != ""; id = r.view.GetNext() { // a job may be begun again by itself
+		r.view, err = follow(ctx, by, id, func(v *nodev1.JobView) {
+			bar.UpdatePace(v.GetStage(), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
+		})
+	}
 	bar.Close()
 	r.seconds = time.Since(begin).Seconds()
 	if err != nil {
@@ -316,10 +325,11 @@ func (r *scenarioRun) collect(ctx context.Context) (*outcome, error) {
 	if err := r.verifyLogs(ctx, o); err != nil {
 		return nil, err
 	}
-	values, _, err := resultValues(ctx, r.nodes[r.scenario.Request.By], v.GetJob())
+	result, err := releasedResult(ctx, r.nodes[r.scenario.Request.By], v.GetJob())
 	if err != nil {
 		return nil, err
 	}
+	values := result.values
 	if err := r.readTables(ctx); err != nil {
 		return nil, err
 	}
@@ -354,21 +364,28 @@ type shownTable struct {
 	more        bool
 }
 
-// readTables fetches what the report shows of every recipient's tables.
+// readTables fetches what the report shows of every recipient's tables and
+// files.
 func (r *scenarioRun) readTables(ctx context.Context) error {
 	n := r.scenario.Report.Tables
-	if n == 0 || r.json {
+	if r.json || n == 0 && !r.kept {
 		return nil
 	}
 	for _, p := range r.view.GetParties() {
 		op := r.nodes[p.GetParty()]
-		_, names, err := resultValues(ctx, op, r.view.GetJob())
+		result, err := releasedResult(ctx, op, r.view.GetJob())
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.GetParty(), err)
 		}
-		for _, name := range names {
+		if r.kept && len(result.files) > 1 {
+			r.files = append(r.files, append([]string{filepath.Join(r.dir, p.GetParty(), "results", r.view.GetJob())}, result.files...))
+		}
+		if n == 0 {
+			continue
+		}
+		for _, name := range result.tables {
 			var b bytes.Buffer
-			if err := copyTable(ctx, op, r.view.GetJob(), name, &b); err != nil {
+			if err := result.copyFile(ctx, op, name+".csv", &b); err != nil {
 				return fmt.Errorf("%s: table %s: %w", p.GetParty(), name, err)
 			}
 			lines, err := csv.NewReader(&b).ReadAll()
@@ -391,7 +408,9 @@ func (r *scenarioRun) inTheClear(ctx context.Context) (map[string]any, error) {
 	limits := r.grant.GetRequest().GetLimits()
 	spec := job.Spec{
 		Kind: def.Name, Params: r.scenario.Job.Params,
-		Limits: job.Limits{MinIntersection: limits.GetMinIntersection(), MinBeforeReveal: limits.GetMinBeforeReveal()},
+		Limits: job.Limits{
+			MinIntersection: limits.GetMinIntersection(), MinBeforeReveal: limits.GetMinBeforeReveal(), Release: catalog.ReleaseOf(limits.GetRelease()),
+		},
 	}
 	recipients := r.scenario.Job.Recipients
 	if len(recipients) == 0 {
@@ -552,6 +571,9 @@ func (r *scenarioRun) print(w io.Writer, o *outcome) {
 	}
 	fmt.Fprintf(w, "grant    %s, %d uses left\n", o.Grant.ID, o.Grant.UsesLeft)
 	fmt.Fprintf(w, "receipt  %s, the same in %d logs, each verified offline\n", o.Receipt.Digest, len(o.Receipt.Logs))
+	for _, f := range r.files {
+		fmt.Fprintf(w, "files    %s: %s\n", f[0], strings.Join(f[1:], ", "))
+	}
 	if r.scenario.About != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(r.scenario.About))
 	}

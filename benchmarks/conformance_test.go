@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/yinqiao/yinqiao/benchmarks/link"
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/table"
 )
 
 // definitions are the job kinds of the program as it ships.
@@ -86,8 +88,15 @@ func TestConformance(t *testing.T) {
 				}
 				for i, r := range results {
 					p := b.Spec.Parties[i]
-					if r.Counts[job.CountCommon] != clear[job.CountCommon] {
-						t.Errorf("%s counts %d common rows, in the clear there are %v", p.Party, r.Counts[job.CountCommon], clear[job.CountCommon])
+					for _, count := range []string{job.CountCommon, job.CountCells} {
+						if want, ok := clear[count]; ok && r.Counts[count] != want {
+							t.Errorf("%s counts %d %s, in the clear there are %v", p.Party, r.Counts[count], count, want)
+						}
+					}
+					for name, want := range clear {
+						if want, ok := want.(table.Source); ok && r.Tables[name] != nil && csvText(t, r.Tables[name]) != csvText(t, want) {
+							t.Errorf("%s has another table %s than there is in the clear", p.Party, name)
+						}
 					}
 					var declared []string
 					for _, d := range def.Reveals(b.Spec) {
@@ -104,6 +113,14 @@ func TestConformance(t *testing.T) {
 			})
 		}
 	}
+}
+
+func csvText(t *testing.T, src table.Source) string {
+	var b strings.Builder
+	if err := table.WriteCSV(t.Context(), &b, src); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // TestReport: a run prints what it measured, and a bad link or size is

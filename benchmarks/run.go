@@ -29,6 +29,10 @@ type Case struct {
 	N   int64  // rows of the first party
 	M   int64  // rows of each other party; 0: N
 	Net string // see package link; "" is "none"
+	// Parties, Cells and Measures are for kinds that make statistics, see
+	// job.BenchSize: N is rows where Cells is set, and counters where it is not.
+	Parties         int
+	Cells, Measures int64
 	// CSV has each party read its rows from CSV files and write its results to
 	// others, as a node does; the clock runs meanwhile. Without it rows are in
 	// memory, and results stay there.
@@ -56,6 +60,8 @@ type Report struct {
 	N           int64   `json:"n"`           // rows of the first party
 	M           int64   `json:"m,omitempty"` // rows of each other party, where that was asked for
 	Parties     int     `json:"parties"`
+	Cells       int64   `json:"cells,omitempty"`    // where that was asked for: of each party's N rows,
+	Measures    int64   `json:"measures,omitempty"` // with as many measures
 	Net         string  `json:"net"`
 	CSV         bool    `json:"csv,omitempty"`
 	Warm        bool    `json:"warm,omitempty"`
@@ -68,7 +74,7 @@ type Report struct {
 	// PeakRSSBytes is of all parties together in one process, and of the party
 	// that used most where each has its own.
 	PeakRSSBytes int64         `json:"peak_rss_bytes"`
-	ResultRows   int64         `json:"result_rows"`
+	ResultRows   int64         `json:"result_rows"` // in common, or cells of a table of statistics
 	Baseline     Baseline      `json:"baseline"`
 	PerParty     []PartyReport `json:"per_party"`
 }
@@ -110,6 +116,12 @@ func (c *Case) check(def job.Definition) error {
 	if c.M != 0 && def.BenchSizes == nil {
 		return fmt.Errorf("benchmarks: the parties of %s have as many rows each: there is one size", def.Name)
 	}
+	if (c.Parties != 0 || c.Cells != 0 || c.Measures != 0) && def.BenchStatistics == nil {
+		return fmt.Errorf("benchmarks: %s makes no statistics: there is no choice of parties, cells and measures", def.Name)
+	}
+	if c.Parties < 0 || c.Cells < 0 || c.Measures < 0 || c.Cells == 0 && c.Measures != 0 {
+		return fmt.Errorf("benchmarks: %d parties, %d cells, %d measures: none may be negative, and measures want cells", c.Parties, c.Cells, c.Measures)
+	}
 	if c.N < 1 || c.M < 0 || max(c.N, c.M) > MaxSize {
 		return fmt.Errorf("benchmarks: %d and %d rows: 1 to 2^40 are possible", c.N, c.M)
 	}
@@ -120,9 +132,14 @@ func (c *Case) check(def job.Definition) error {
 func (c *Case) bench(def job.Definition) (job.Bench, error) {
 	var b job.Bench
 	var err error
-	if c.M != 0 {
+	switch {
+	case c.M != 0:
 		b, err = def.BenchSizes(c.N, c.M)
-	} else {
+	case c.Cells != 0:
+		b, err = def.BenchStatistics(job.BenchSize{Parties: c.Parties, Rows: c.N, Cells: c.Cells, Measures: c.Measures})
+	case c.Parties != 0:
+		b, err = def.BenchStatistics(job.BenchSize{Parties: c.Parties, Counters: c.N})
+	default:
 		b, err = def.Bench(c.N)
 	}
 	if err != nil {
@@ -169,7 +186,7 @@ func Run(ctx context.Context, def job.Definition, c Case) (Report, error) {
 	if err := c.check(def); err != nil {
 		return Report{}, err
 	}
-	r := Report{Job: def.Name, N: c.N, M: c.M, Net: c.Net, CSV: c.CSV, Warm: c.Warm, Processes: c.Processes}
+	r := Report{Job: def.Name, N: c.N, M: c.M, Cells: c.Cells, Measures: c.Measures, Net: c.Net, CSV: c.CSV, Warm: c.Warm, Processes: c.Processes}
 	b, err := c.bench(def)
 	if err != nil {
 		return r, err
@@ -241,7 +258,10 @@ func (r *Report) fill(b job.Bench, m measured) error {
 		r.Bytes += o.BytesSent
 		r.Rounds = max(r.Rounds, o.Rounds)
 		r.PerParty = append(r.PerParty, o.PartyReport)
-		common := o.Counts[job.CountCommon]
+		common, ok := o.Counts[job.CountCommon]
+		if !ok {
+			common = o.Counts[job.CountCells]
+		}
 		if i == 0 {
 			r.ResultRows = common
 		}

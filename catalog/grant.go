@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/internal/suite"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
@@ -17,6 +18,7 @@ type Limits struct {
 	MaxRuns         int64
 	MinIntersection int64 // 0: none
 	MinBeforeReveal bool
+	Release         rules.Set // of released statistics
 	ValidFrom       time.Time
 	ValidUntil      time.Time // not valid at this instant any more
 }
@@ -468,6 +470,7 @@ func (g *Grant) Limits() Limits {
 		MaxRuns:         l.MaxRuns,
 		MinIntersection: l.MinIntersection,
 		MinBeforeReveal: l.MinBeforeReveal,
+		Release:         ReleaseOf(l.Release),
 		ValidFrom:       l.ValidFrom.AsTime(),
 		ValidUntil:      l.ValidUntil.AsTime(),
 	}

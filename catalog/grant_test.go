@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/internal/suite"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
@@ -36,7 +37,7 @@ func TestVerifyGrant(t *testing.T) {
 		t.Error("the items differ")
 	case !slices.Equal(g.Parties(), []string{bank, social, tax}) || !slices.Equal(g.Recipients(), []string{bank}):
 		t.Error("the parties differ")
-	case g.Limits() != (Limits{3, 100, true, testNow.Add(-time.Hour), testNow.Add(24 * time.Hour)}):
+	case g.Limits() != (Limits{3, 100, true, rules.Set{}, testNow.Add(-time.Hour), testNow.Add(24 * time.Hour)}):
 		t.Error("the limits differ")
 	}
 	c, ok := g.Computation("fl.logit.v1")

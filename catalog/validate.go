@@ -283,6 +283,9 @@ func ValidateRequest(r *catalogv1.Request) error {
 	if l.GetMinBeforeReveal() && l.GetMinIntersection() < 1 {
 		f.add("limits.min_before_reveal", "needs a min_intersection")
 	}
+	for _, x := range ReleaseOf(l.GetRelease()).Faults() {
+		f.add("limits.release."+x.Field, "want %s", x.Want)
+	}
 	f.time("limits.valid_from", l.GetValidFrom())
 	f.time("limits.valid_until", l.GetValidUntil())
 	if l.GetValidFrom() != nil && l.GetValidUntil() != nil && !l.GetValidFrom().AsTime().Before(l.GetValidUntil().AsTime()) {

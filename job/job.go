@@ -285,6 +285,10 @@ var ErrMinIntersection = errors.New("job: intersection below the grant's minimum
 // gives the number of rows that the parties have in common.
 const CountCommon = "rows.common"
 
+// CountCells is the key in Counts under which every job kind that makes
+// statistics gives the number of cells of its table.
+const CountCells = "cells"
+
 // Result is what one party holds at the end.
 type Result struct {
 	// Values are small named results, encodable as JSON: metrics, weights.
@@ -353,6 +357,8 @@ func NewRegistry(defs ...Definition) (*Registry, error) {
 			return nil, errors.New("job: definition without a name")
 		case d.Run == nil || d.Validate == nil || d.Reveals == nil || len(d.Roles) == 0:
 			return nil, fmt.Errorf("job: definition %s needs Roles, Reveals, Validate and Run", d.Name)
+		case d.Restarts && !d.Resumable:
+			return nil, fmt.Errorf("job: definition %s restarts and so has to be resumable", d.Name)
 		}
 		if _, twice := r.defs[d.Name]; twice {
 			return nil, fmt.Errorf("job: %s is defined twice", d.Name)

@@ -86,7 +86,7 @@ func TestOthersGetNoOutput(t *testing.T) {
 	if bank.GetState() != "done" || gov.GetState() != "done" || gov.GetReceipt() == nil {
 		t.Fatalf("bank %s, gov %s: %s", bank.GetState(), gov.GetState(), gov.GetReason())
 	}
-	for p, want := range map[string][]string{"bank": {"list.csv", "values.json"}, "gov": {"values.json"}} {
+	for p, want := range map[string][]string{"bank": {"list.csv", "manifest.json", "values.json"}, "gov": {"values.json"}} {
 		es, err := os.ReadDir(w.nodes[p].published(gov.GetJob()))
 		must(t, err)
 		var names []string
@@ -162,9 +162,11 @@ func TestForgedReceipt(t *testing.T) {
 	line := func(party, role string) *auditv1.PartyRecord {
 		return &auditv1.PartyRecord{Party: party, Role: role, Rows: 3, Units: map[string]int64{"bytes_sent": 10}, InputCommitment: []byte{1}, ResultCommitment: []byte{2}}
 	}
-	own := &peerv1.FinishRequest{Session: c.GetSession(), Record: line("gov", "right"), Counts: map[string]int64{"rows": 6}}
+	own := &peerv1.FinishRequest{
+		Session: c.GetSession(), Record: line("gov", "right"), Counts: map[string]int64{"rows": 6}, Digests: map[string][]byte{"cells": {1, 2}},
+	}
 	f := newFinisher(c)
-	f.lines["bank"] = &peerv1.FinishRequest{Session: c.GetSession(), Record: line("bank", "left"), Counts: map[string]int64{"rows": 6}}
+	f.lines["bank"] = &peerv1.FinishRequest{Session: c.GetSession(), Record: line("bank", "left"), Counts: own.Counts, Digests: own.Digests}
 	f.lines["gov"] = own
 	honest, err := f.compose([]string{"bank", "gov"}, time.Now())
 	must(t, err)
@@ -186,6 +188,9 @@ func TestForgedReceipt(t *testing.T) {
 		"a stranger absent":  func(r *auditv1.Receipt) { r.Absent = []string{"tax"} },
 		"counts":             func(r *auditv1.Receipt) { r.Counts["rows"] = 7 },
 		"more counts":        func(r *auditv1.Receipt) { r.Counts["other"] = 1 },
+		"digests":            func(r *auditv1.Receipt) { r.Digests["cells"][1] = 3 },
+		"more digests":       func(r *auditv1.Receipt) { r.Digests["other"] = []byte{1} },
+		"no digests":         func(r *auditv1.Receipt) { r.Digests = nil },
 		"job":                func(r *auditv1.Receipt) { r.Job = "J-other" },
 		"session":            func(r *auditv1.Receipt) { r.Session = "S-other" },
 		"kind":               func(r *auditv1.Receipt) { r.Kind = "test.other.v1" },

@@ -21,6 +21,7 @@ type admitted struct {
 	def      job.Definition
 	spec     job.Spec
 	reveals  []job.Disclosure
+	spare    int // how many parties the job can lose
 	usesLeft int64
 	held     bool // the run's use was spent by an earlier attempt
 }
@@ -64,7 +65,7 @@ func (n *Node) admit(ctx context.Context, c *contract) (*admitted, error) {
 	if err := n.ownInputs(ctx, c); err != nil {
 		return nil, err
 	}
-	return &admitted{contract: c, grant: g, def: def, spec: spec, reveals: def.Reveals(spec), held: st != nil && st.Spent}, nil
+	return &admitted{contract: c, grant: g, def: def, spec: spec, reveals: def.Reveals(spec), spare: spareOf(def, spec), held: st != nil && st.Spent}, nil
 }
 
 // takeUse reserves one of the grant's runs. The attempts at one run share one.

@@ -36,6 +36,7 @@ type runState struct {
 	Spent    bool      // the run has used a use of its grant, which nothing gives back
 	Over     string    // why there is no further attempt; blank while there may be one
 	Touched  time.Time // when the last attempt began or ended
+	FollowUp *followUp // this node begins a further attempt by itself
 
 	// Digests of this party's inputs as the first attempt read them, and the
 	// opening of the commitment to them. They stay home.
@@ -51,6 +52,7 @@ const (
 	overDone     = "it is done"
 	overGrant    = "its grant has ended"
 	overAttempts = "it has had all its attempts"
+	overMissed   = "the other parties completed it without this one"
 	overAge      = "what it had finished was removed after limits.scratch_retention"
 )
 
@@ -190,8 +192,17 @@ func (n *Node) beginAttempt(a *active) error {
 	if st == nil {
 		st = &runState{Run: c.runOf(), Contract: c.payload}
 	}
-	st.Attempt, st.Job, st.Spent, st.Touched = c.attempt(), c.GetJob(), true, n.now()
-	return n.saveRun(st)
+	before := st.Job
+	st.Attempt, st.Job, st.Spent, st.Touched, st.FollowUp = c.attempt(), c.GetJob(), true, n.now(), nil
+	if err := n.saveRun(st); err != nil || before == "" {
+		return err
+	}
+	r, err := n.load(before)
+	if err != nil {
+		return err
+	}
+	r.Next, r.Restarts = c.GetJob(), false
+	return n.save(r)
 }
 
 // commitInputs commits to the digests of this party's inputs. All attempts at a
@@ -239,6 +250,8 @@ func (n *Node) commitInputs(a *active, digests [][]byte) error {
 // settleRun notes in the run's state how an attempt ended, and removes the
 // run's files where no further attempt can use them. r is about to be saved.
 func (n *Node) settleRun(r *record) error {
+	restarts := r.Restarts
+	r.Restarts = false
 	n.runMu.Lock()
 	defer n.runMu.Unlock()
 	st, err := n.loadRun(r.runOf())
@@ -263,7 +276,36 @@ func (n *Node) settleRun(r *record) error {
 		return n.disk.drop(st.Run)
 	}
 	r.Resumable = r.State == Failed || r.State == Cancelled
+	if restarts {
+		r.Restarts, st.FollowUp = true, &followUp{Job: r.Job, Person: r.Person, Since: n.now()}
+	}
 	return n.saveRun(st)
+}
+
+// missRun ends the run of an attempt that the others completed without this party.
+func (n *Node) missRun(job string) error {
+	n.runMu.Lock()
+	defer n.runMu.Unlock()
+	r, err := n.load(job)
+	if err != nil || r.Missed {
+		return err
+	}
+	st, err := n.loadRun(r.runOf())
+	if err != nil {
+		return err
+	}
+	if st != nil && st.Over == "" {
+		st.close(overMissed)
+		if err := n.saveRun(st); err != nil {
+			return err
+		}
+	}
+	if err := n.disk.drop(r.runOf()); err != nil {
+		return err
+	}
+	r.Missed, r.Resumable = true, false
+	r.Reason += "; the other parties completed the job without this one"
+	return n.save(r)
 }
 
 func (n *Node) whyOver(r *record, st *runState) string {
@@ -284,21 +326,37 @@ func (n *Node) noteCommitment(run, party string, commitment []byte) error {
 	if len(commitment) == 0 || len(commitment) > 64 {
 		return nil
 	}
-	n.runMu.Lock()
-	st, err := n.loadRun(run)
-	known := err == nil && st != nil && st.Commitments[party] != nil
-	if err == nil && st != nil && st.Over == "" && !known {
-		if st.Commitments == nil {
-			st.Commitments = make(map[string][]byte)
-		}
-		st.Commitments[party] = commitment
-		err = n.saveRun(st)
-	}
-	n.runMu.Unlock()
-	if known && !bytes.Equal(st.Commitments[party], commitment) {
+	st, known, err := n.keepCommitment(run, party, commitment)
+	if known != nil && !bytes.Equal(known, commitment) {
 		n.note(n.refuseSecurity("input_commitment", "%s commits to other inputs in another attempt at run %s", party, run), party, st.Job, "")
 	}
 	return err
+}
+
+// keepCommitment returns the commitment that a party of a run gave before. Where
+// there is none it keeps this one.
+func (n *Node) keepCommitment(run, party string, commitment []byte) (st *runState, known []byte, err error) {
+	n.runMu.Lock()
+	defer n.runMu.Unlock()
+	st, err = n.loadRun(run)
+	if err != nil || st == nil || st.Over != "" {
+		return st, nil, err
+	}
+	first, err := decodeContract(st.Contract)
+	if err != nil {
+		return st, nil, fmt.Errorf("node: contract of run %s: %w", run, err)
+	}
+	if first.participant(party) == nil {
+		return st, nil, nil // it has no say in this run
+	}
+	if known = st.Commitments[party]; known != nil {
+		return st, known, nil
+	}
+	if st.Commitments == nil {
+		st.Commitments = make(map[string][]byte)
+	}
+	st.Commitments[party] = commitment
+	return st, nil, n.saveRun(st)
 }
 
 // sameInputs reports whether party's commitment is the one it gave in earlier
@@ -367,17 +425,16 @@ func (n *Node) sweep() error {
 
 // forsake ends a run for its age, unless an attempt is under way.
 func (n *Node) forsake(run string) error {
-	placeholder := &active{}
 	n.mu.Lock()
 	if n.byRun[run] != nil {
 		n.mu.Unlock()
 		return nil
 	}
-	n.byRun[run] = placeholder // no attempt begins meanwhile
+	n.busy[run] = true // no attempt begins meanwhile
 	n.mu.Unlock()
 	defer func() {
 		n.mu.Lock()
-		delete(n.byRun, run)
+		delete(n.busy, run)
 		n.mu.Unlock()
 	}()
 	n.runMu.Lock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/internal/strictyaml"
 	"github.com/yinqiao/yinqiao/node/dataset"
 )
@@ -45,6 +46,21 @@ type Policy struct {
 	// MinIntersection is the smallest intersection this node takes part in,
 	// whatever the grant says; 0 leaves it to the grant.
 	MinIntersection int64 `yaml:"min_intersection"`
+	// Release are this node's own rules for released statistics; of these and the
+	// grant's the stricter holds, one by one.
+	Release rules.Set `yaml:"release"`
+}
+
+// Validate reports every fault with its key.
+func (p Policy) Validate() error {
+	var errs []error
+	if p.MinIntersection < 0 {
+		errs = append(errs, strictyaml.Invalid("min_intersection", "want 0 or more"))
+	}
+	for _, f := range p.Release.Faults() {
+		errs = append(errs, strictyaml.Invalid("release."+f.Field, "want %s", f.Want))
+	}
+	return errors.Join(errs...)
 }
 
 // LimitConfig bounds what one node does.
@@ -56,11 +72,12 @@ type LimitConfig struct {
 	SessionBytes   int64         `yaml:"session_bytes"`   // most a peer may send in one session; 64 GiB
 	LinkMbit       int64         `yaml:"link_mbit"`       // what the link to peers carries, Mbit/s, where a protocol is chosen for a job; 1000
 	MinFreeBytes   uint64        `yaml:"min_free_bytes"`  // free disk below which work is refused; 256 MiB
-	// ScratchBytes bounds the files of all runs and the caches together; 0 leaves
+	// ScratchBytes bounds the files of all runs, caches and histories together; 0 leaves
 	// it to the free space beyond MinFreeBytes.
 	ScratchBytes     int64         `yaml:"scratch_bytes"`
 	ScratchRetention time.Duration `yaml:"scratch_retention"` // how long a failed run may wait to be resumed; 72h
 	Attempts         int64         `yaml:"attempts"`          // most attempts at one run; 5
+	RestartFor       time.Duration `yaml:"restart_for"`       // how long after the loss of a party the initiator tries to begin the next attempt; 10m
 }
 
 // maxAttempts bounds limits.attempts: every attempt is another look at the same
@@ -85,6 +102,7 @@ func (c *Config) Validate() error {
 	setDefault(&l.LinkMbit, 1000)
 	setDefault(&l.ScratchRetention, 72*time.Hour)
 	setDefault(&l.Attempts, 5)
+	setDefault(&l.RestartFor, 10*time.Minute)
 
 	var errs []error
 	bad := func(path, format string, a ...any) { errs = append(errs, strictyaml.Invalid(path, format, a...)) }
@@ -126,7 +144,7 @@ func (c *Config) Validate() error {
 	for _, d := range []struct {
 		key string
 		v   time.Duration
-	}{{"job_timeout", l.JobTimeout}, {"platform_grace", l.PlatformGrace}, {"peer_idle", l.PeerIdle}, {"scratch_retention", l.ScratchRetention}} {
+	}{{"job_timeout", l.JobTimeout}, {"platform_grace", l.PlatformGrace}, {"peer_idle", l.PeerIdle}, {"scratch_retention", l.ScratchRetention}, {"restart_for", l.RestartFor}} {
 		if d.v <= 0 {
 			bad("limits."+d.key, "want a positive duration")
 		}
@@ -137,9 +155,7 @@ func (c *Config) Validate() error {
 	if l.Attempts < 1 || l.Attempts > maxAttempts {
 		bad("limits.attempts", "want 1 to %d", maxAttempts)
 	}
-	if c.Policy.MinIntersection < 0 {
-		bad("policy.min_intersection", "want 0 or more")
-	}
+	errs = append(errs, strictyaml.Under("policy", c.Policy.Validate()))
 	return errors.Join(errs...)
 }
 

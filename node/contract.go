@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/internal/suite"
 	"github.com/yinqiao/yinqiao/job"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
@@ -116,6 +117,7 @@ func (c *contract) spec(g *catalog.Grant, own Policy) job.Spec {
 	s.Limits = job.Limits{
 		MinIntersection: max(limits.MinIntersection, own.MinIntersection),
 		MinBeforeReveal: limits.MinBeforeReveal,
+		Release:         rules.Strictest(limits.Release, own.Release),
 	}
 	return s
 }

@@ -68,7 +68,7 @@ func childNode(home Home) error {
 			return nil
 		}
 	}
-	reg, err := job.NewRegistry(countJob(h), trioJob(h), stepJob(h))
+	reg, err := job.NewRegistry(append(sumJobs(h), countJob(h), trioJob(h), stepJob(h), releaseJob(h), figureJob())...)
 	if err != nil {
 		return err
 	}

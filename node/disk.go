@@ -21,12 +21,14 @@ import (
 )
 
 // disk is what jobs may use of this node's disk: the sealed scratch folder of
-// each run, the sealed cache of each job kind, and room for results.
+// each run, the sealed cache of each job kind, the sealed history of each entry,
+// and room for results.
 type disk struct {
-	scratchDir, cacheDir string
-	key                  secret.Bytes
-	quota                room // scratch and cache; limits.scratch_bytes
-	space                room // everything; what limits.min_free_bytes leaves
+	scratchDir, cacheDir, historyDir string
+	key                              secret.Bytes
+	quota                            room // scratch, cache and history; limits.scratch_bytes
+	space                            room // everything; what limits.min_free_bytes leaves
+	histories                        *histories
 
 	mu     sync.Mutex
 	caches map[string]scratch.Files // one for all jobs of a kind
@@ -37,8 +39,12 @@ func newDisk(h Home, storeKey secret.Bytes, l LimitConfig) (*disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node: job files: %w", err)
 	}
-	d := &disk{scratchDir: h.scratchDir(), cacheDir: h.cacheDir(), key: secret.New(key), caches: make(map[string]scratch.Files)}
-	for _, dir := range []string{d.scratchDir, d.cacheDir} {
+	d := &disk{
+		scratchDir: h.scratchDir(), cacheDir: h.cacheDir(), historyDir: h.historyDir(), key: secret.New(key),
+		caches: make(map[string]scratch.Files),
+	}
+	d.histories = newHistories(d)
+	for _, dir := range []string{d.scratchDir, d.cacheDir, d.historyDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("node: home: %w", err)
 		}
@@ -48,13 +54,16 @@ func newDisk(h Home, storeKey secret.Bytes, l LimitConfig) (*disk, error) {
 		return int64(min(free, math.MaxInt64)) - int64(min(l.MinFreeBytes, math.MaxInt64)), err
 	}}
 	if l.ScratchBytes > 0 {
-		d.quota = room{what: fmt.Sprintf("scratch files and caches have the %d bytes they may have (limits.scratch_bytes)", l.ScratchBytes), measure: func() (int64, error) {
-			kept, err := folderSize(d.cacheDir)
-			if err != nil {
-				return 0, err
+		d.quota = room{what: fmt.Sprintf("scratch files, caches and histories have the %d bytes they may have (limits.scratch_bytes)", l.ScratchBytes), measure: func() (int64, error) {
+			left := l.ScratchBytes
+			for _, dir := range []string{d.scratchDir, d.cacheDir, d.historyDir} {
+				used, err := folderSize(dir)
+				if err != nil {
+					return 0, err
+				}
+				left -= used
 			}
-			used, err := folderSize(d.scratchDir)
-			return l.ScratchBytes - kept - used, err
+			return left, nil
 		}}
 	}
 	return d, nil

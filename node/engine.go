@@ -24,6 +24,7 @@ type active struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	finisher *finisher // at the initiator
+	losses   *losses
 	// initiator is known before the contract is admitted.
 	initiator string
 
@@ -90,7 +91,7 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 	case n.active[c.GetSession()] != nil || n.byJob[c.GetJob()] != nil:
 		n.mu.Unlock()
 		return nil, n.refuseSecurity("replay", "the session is known already")
-	case n.byRun[c.runOf()] != nil:
+	case n.byRun[c.runOf()] != nil || n.busy[c.runOf()]:
 		n.mu.Unlock()
 		return nil, n.refuse("run_busy", "another attempt at run %s is under way: wait until it has ended", c.runOf())
 	}
@@ -127,7 +128,7 @@ func (n *Node) enter(ctx context.Context, c *contract, person string) (*active, 
 		return nil, errors.Join(err, n.giveBack(&a.rec))
 	}
 	n.mu.Lock() // from here on find shows it to peers and operators
-	a.admitted = admitted
+	a.admitted, a.losses = admitted, newLosses(c.GetInitiator(), admitted.spare)
 	if c.GetInitiator() == n.cfg.Party {
 		a.finisher = newFinisher(c)
 	}
@@ -365,6 +366,7 @@ func (n *Node) end(ctx context.Context, a *active, state State, class, reason st
 			}
 		}
 		a.rec.State, a.rec.Class, a.rec.Reason, a.rec.Finished = state, class, reason, n.now()
+		a.rec.Restarts = n.restarts(a, state, class)
 		if err := n.settleRun(&a.rec); err != nil {
 			n.log.Error("run not settled", slog.String("job", a.rec.Job), slog.Any("error", err))
 		}
@@ -385,9 +387,17 @@ func (n *Node) end(ctx context.Context, a *active, state State, class, reason st
 			}
 		})
 	}
+	if state == Done {
+		if err := n.oweReceipt(rec.Session); err != nil {
+			n.log.Error("receipt not kept for absent parties", slog.String("job", rec.Job), slog.Any("error", err))
+		}
+	}
 	n.metrics.JobState(string(from), string(state))
 	n.log.Info("job ended", slog.String("job", rec.Job), slog.String("state", string(state)), slog.String("class", class))
 	a.cancel(errEnded)
+	if rec.Restarts {
+		n.awaitRestart(rec.runOf(), rec.Job, a.ended)
+	}
 	n.forget(a.contract)
 	close(a.ended)
 }
@@ -519,12 +529,12 @@ func (h *handler) Abort(_ context.Context, from string, req *peerv1.AbortRequest
 		// It has computed its part and will be named absent: the others still
 		// complete the receipt, which some of them may have signed already.
 		n.log.Warn("party left while the receipt was signed", slog.String("job", a.contract.GetJob()), slog.String("peer", from), slog.String("class", class))
+		if a.finisher != nil {
+			a.finisher.lose(from)
+		}
 		return &peerv1.AbortReply{}, nil
 	}
-	if a.finisher == nil {
-		n.dropProposal(a, "withdrawn", from+" withdrew the job ("+class+")")
-	}
-	a.cancel(fail("peer_aborted", "%s ended the job (%s)", from, class))
+	n.peerLeft(a, from, class)
 	return &peerv1.AbortReply{}, nil
 }
 

@@ -49,6 +49,7 @@ func (h Home) keyFile() string    { return h.path("node.key") }
 func (h Home) storeKey() string   { return h.path("store.key") }
 func (h Home) scratchDir() string { return h.path("scratch") }
 func (h Home) cacheDir() string   { return h.path("cache") }
+func (h Home) historyDir() string { return h.path("history") }
 
 // ErrHomeExists is returned by Create for a folder that holds a node already.
 var ErrHomeExists = errors.New("node: the home folder holds a node already")

@@ -50,14 +50,20 @@ type record struct {
 	Held                        bool   // the use was spent by an earlier attempt
 	Run                         string // the job of the run's first attempt
 	Attempt                     int64
-	Resumable                   bool // as it ended: a further attempt can use what is finished
+	Resumable                   bool   // as it ended: a further attempt can use what is finished
+	Restarts                    bool   // this node begins that attempt by itself
+	Next                        string // the job of the attempt that followed
 	InputCommitment             []byte
 	UsesLeft                    int64
 	Created, Started, Finished  time.Time
 	Units, Counts               map[string]int64
+	Digests                     map[string][]byte
+	Privacy                     *privacySpent
 	ReceiptDigest               []byte
 	ReceiptIndex                uint64
+	Lost                        map[string]string // parties that the job went on without, and the class with which each left
 	Staged                      bool
+	Missed                      bool // the others completed it without this party
 	Recorded                    bool // of a failed run: its record is in the log and kept for the others
 }
 
@@ -155,12 +161,13 @@ func invalid(format string, a ...any) error { return &Invalid{fmt.Sprintf(format
 func (r *record) view() *nodev1.JobView {
 	v := &nodev1.JobView{
 		Job: r.Job, Session: r.Session, Kind: r.Kind, State: string(r.State), Class: r.Class, Reason: r.Reason,
-		GrantId: r.GrantID, UsesLeft: r.UsesLeft, Role: r.Role, Units: r.Units, Counts: r.Counts,
+		GrantId: r.GrantID, UsesLeft: r.UsesLeft, Role: r.Role, Units: r.Units, Counts: r.Counts, Digests: r.Digests,
 		Created: timestamppb.New(r.Created), Resumable: r.Resumable, Choice: r.Choice,
+		Next: r.Next, Restarts: r.Restarts,
 	}
 	v.Run, v.Attempt = r.resumed()
 	for i, p := range r.Parties {
-		jp := &nodev1.JobParty{Party: p, Role: r.Roles[i]}
+		jp := &nodev1.JobParty{Party: p, Role: r.Roles[i], Lost: r.Lost[p]}
 		if i < len(r.Rows) {
 			jp.Rows = r.Rows[i]
 		}
@@ -171,6 +178,9 @@ func (r *record) view() *nodev1.JobView {
 		if !r.Started.IsZero() {
 			v.Seconds = r.Finished.Sub(r.Started).Seconds()
 		}
+	}
+	if p := r.Privacy; p != nil {
+		v.Privacy = &nodev1.PrivacySpent{Epsilon: p.Epsilon, Delta: p.Delta, EpsilonLeft: p.EpsilonLeft, DeltaLeft: p.DeltaLeft}
 	}
 	if r.ReceiptDigest != nil {
 		v.Receipt = &nodev1.ReceiptRef{Digest: r.ReceiptDigest, Index: r.ReceiptIndex}

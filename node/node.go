@@ -95,6 +95,7 @@ type Node struct {
 	log      *slog.Logger
 	metrics  Metrics
 	now      func() time.Time
+	pause    func(ctx context.Context, d time.Duration) error // between tries to restart a run
 	waits    waits
 
 	peers   *peer.Peers
@@ -108,7 +109,9 @@ type Node struct {
 	mu      sync.Mutex
 	active  map[string]*active // by session
 	byJob   map[string]*active
-	byRun   map[string]*active // at most one attempt at a run is under way
+	byRun   map[string]*active  // at most one attempt at a run is under way
+	busy    map[string]bool     // runs that are being ended for their age
+	waiting map[string]*waiting // runs of which this node begins a further attempt
 	closing bool
 	wg      sync.WaitGroup
 	ctx     context.Context
@@ -139,9 +142,10 @@ func Open(ctx context.Context, home Home, o Options) (n *Node, err error) {
 	}
 	n = &Node{
 		cfg: cfg, home: home, key: key, version: o.Version, registry: o.Registry,
-		log: log.With(slog.String("party", cfg.Party)), metrics: o.Metrics, now: time.Now,
+		log: log.With(slog.String("party", cfg.Party)), metrics: o.Metrics, now: time.Now, pause: pause,
 		waits:  waits{finish: finishWait, sign: signWait},
 		active: make(map[string]*active), byJob: make(map[string]*active), byRun: make(map[string]*active),
+		busy: make(map[string]bool), waiting: make(map[string]*waiting),
 	}
 	if n.metrics == nil {
 		n.metrics = noMetrics{}
@@ -215,6 +219,7 @@ func (n *Node) Run(ctx context.Context, lis net.Listener) error {
 	n.mu.Unlock()
 	n.wg.Go(func() { n.keepRoster(n.ctx) })
 	n.wg.Go(n.keepSwept)
+	n.wg.Go(n.restartRuns)
 	// Jobs end first, so that the other parties still hear why.
 	serve, quiet := context.WithCancel(context.WithoutCancel(ctx))
 	defer quiet()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -42,6 +43,8 @@ type hooks struct {
 	step   func(party string, i int) error // after step i of stepJob
 	// estimate is what a kind of the family of choose_test.go is to cost.
 	estimate func(kind string, rows []int64) (job.Cost, error)
+	// What a party of releaseJob does and says, see history_test.go.
+	release releaseHooks
 }
 
 // staging is a result value that calls hooks.out when it is written.
@@ -259,7 +262,7 @@ func (w *world) enrolAt(id, addr, endpoint string) {
 func (w *world) start(id string) {
 	t := w.t
 	t.Helper()
-	reg, err := job.NewRegistry(append(familyJobs(w.hooks), countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks))...)
+	reg, err := job.NewRegistry(slices.Concat(familyJobs(w.hooks), sumJobs(w.hooks), []job.Definition{countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks), releaseJob(w.hooks), figureJob()})...)
 	must(t, err)
 	n, err := Open(w.ctx, w.homes[id], Options{Registry: reg, Version: "test", Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	must(t, err)

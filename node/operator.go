@@ -4,11 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -283,6 +279,19 @@ func (n *Node) WatchJob(ctx context.Context, req *nodev1.WatchJobRequest, send f
 	if err != nil {
 		return err
 	}
+	if w := n.awaiting(r); w != nil { // what follows is known once the next attempt has begun
+		if err := send(n.viewOf(r)); err != nil {
+			return err
+		}
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if r, err = n.load(req.GetJob()); err != nil {
+			return err
+		}
+	}
 	return send(n.viewOf(r))
 }
 
@@ -299,7 +308,8 @@ func (n *Node) ListJobs(context.Context, *nodev1.ListJobsRequest) (*nodev1.ListJ
 	return reply, nil
 }
 
-// CancelJob ends a job that has not ended.
+// CancelJob ends a job that has not ended, or keeps one that has from going on by
+// itself.
 func (n *Node) CancelJob(ctx context.Context, req *nodev1.CancelJobRequest) (*nodev1.CancelJobReply, error) {
 	a := n.findJob(req.GetJob())
 	if a == nil {
@@ -307,67 +317,14 @@ func (n *Node) CancelJob(ctx context.Context, req *nodev1.CancelJobRequest) (*no
 		if err != nil {
 			return nil, err
 		}
+		if w := n.awaiting(r); w != nil {
+			w.cancel(fail("cancelled", "%s cancelled the job", person(ctx)))
+			return &nodev1.CancelJobReply{}, nil
+		}
 		return nil, invalid("the job has ended already (%s)", r.State)
 	}
 	a.cancel(fail("cancelled", "%s cancelled the job", person(ctx)))
 	return &nodev1.CancelJobReply{}, nil
-}
-
-// resultChunk is the size of one piece of a table, in bytes.
-const resultChunk = 128 << 10
-
-// GetResult sends a released result: its values and table names, or one table.
-func (n *Node) GetResult(ctx context.Context, req *nodev1.GetResultRequest, send func(*nodev1.GetResultReply) error) error {
-	r, err := n.load(req.GetJob())
-	if err != nil {
-		return err
-	}
-	if r.State != Done {
-		return invalid("the job is %s, so there is no result", r.State)
-	}
-	dir := n.published(r.Job)
-	if req.GetTable() == "" {
-		values, err := os.ReadFile(filepath.Join(dir, "values.json"))
-		if err != nil {
-			return &NotFound{What: "result: it was removed from this node"}
-		}
-		reply := &nodev1.GetResultReply{Values: values}
-		files, err := filepath.Glob(filepath.Join(dir, "*.csv"))
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			reply.Tables = append(reply.Tables, strings.TrimSuffix(filepath.Base(f), ".csv"))
-		}
-		sort.Strings(reply.Tables)
-		return send(reply)
-	}
-	if !plainTable(req.GetTable()) {
-		return &NotFound{What: "table"}
-	}
-	f, err := os.Open(filepath.Join(dir, req.GetTable()+".csv"))
-	if err != nil {
-		return &NotFound{What: "table " + clip(req.GetTable(), 64)}
-	}
-	defer f.Close()
-	buf := make([]byte, resultChunk)
-	for {
-		k, err := io.ReadFull(f, buf)
-		if k > 0 {
-			if err := send(&nodev1.GetResultReply{Chunk: slices.Clone(buf[:k])}); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // ListAudit returns entries of the node's log.

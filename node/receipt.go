@@ -39,8 +39,10 @@ type finisher struct {
 
 	mu      sync.Mutex
 	lines   map[string]*peerv1.FinishRequest
-	waiting int // how often a party has asked to be waited for
+	gone    map[string]bool // parties that are not waited for
+	waiting int             // how often a party has asked to be waited for
 	payload []byte
+	present []string // whom payload names as having finished
 	sigs    map[string]*signv1.Signature
 	err     error
 	done    bool
@@ -48,7 +50,7 @@ type finisher struct {
 }
 
 func newFinisher(c *contract) *finisher {
-	return &finisher{contract: c, lines: make(map[string]*peerv1.FinishRequest), changed: make(chan struct{})}
+	return &finisher{contract: c, lines: make(map[string]*peerv1.FinishRequest), gone: make(map[string]bool), changed: make(chan struct{})}
 }
 
 func (f *finisher) update(change func()) {
@@ -79,6 +81,15 @@ func (f *finisher) wait(ctx context.Context, ready func() bool) error {
 	}
 }
 
+// lose notes that nobody waits for a party any more. What it has signed counts.
+func (f *finisher) lose(party string) { f.update(func() { f.gone[party] = true }) }
+
+// awaited reports, under the lock, whether one of parties that is not gone has
+// not done its part.
+func (f *finisher) awaited(parties []string, done func(party string) bool) bool {
+	return slices.ContainsFunc(parties, func(p string) bool { return !f.gone[p] && !done(p) })
+}
+
 func (f *finisher) fail(err error) {
 	f.update(func() {
 		if f.err == nil && !f.done {
@@ -105,9 +116,11 @@ func (f *finisher) compose(present []string, started time.Time) ([]byte, error) 
 		}
 		line := f.lines[p.GetParty()]
 		if first == "" {
-			first, r.Counts = p.GetParty(), line.GetCounts()
+			first, r.Counts, r.Digests = p.GetParty(), line.GetCounts(), line.GetDigests()
 		} else if !maps.Equal(r.Counts, line.GetCounts()) {
 			return nil, fail("count_disagreement", "%s and %s report different counts", first, p.GetParty())
+		} else if !sameDigests(r.Digests, line.GetDigests()) {
+			return nil, fail("digest_disagreement", "%s and %s report different digests of what they agreed on", first, p.GetParty())
 		}
 		r.Parties = append(r.Parties, line.GetRecord())
 	}
@@ -124,7 +137,7 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 	f.update(func() { f.lines[n.cfg.Party] = own })
 
 	// Every line, or as many as come in time.
-	err := n.awaitLines(ctx, f, len(all))
+	err := n.awaitLines(ctx, f, all)
 	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		f.fail(err)
 		return nil, err
@@ -133,7 +146,7 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 	var present []string
 	inputs := make(map[string][]byte)
 	for _, p := range all {
-		if f.lines[p] != nil {
+		if f.lines[p] != nil && !f.gone[p] {
 			present = append(present, p)
 			inputs[p] = f.lines[p].GetRecord().GetInputCommitment()
 		}
@@ -158,23 +171,24 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 		}
 		a.seal()
 		f.update(func() {
-			f.payload = payload
+			f.payload, f.present = payload, present
 			f.sigs = map[string]*signv1.Signature{n.cfg.Party: n.key.Sign(n.cfg.Party, suite.ContextReceipt, payload)}
 		})
 		wctx, cancel := context.WithTimeout(ctx, n.waits.sign)
-		err = f.wait(wctx, func() bool { return len(f.sigs) == len(present) })
+		err = f.wait(wctx, func() bool { return !f.awaited(present, func(p string) bool { return f.sigs[p] != nil }) })
 		cancel()
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 			f.fail(err)
 			return nil, err
 		}
 		// Whoever did not sign is named absent in a new payload.
 		f.mu.Lock()
-		present = slices.DeleteFunc(present, func(p string) bool { return f.sigs[p] == nil })
+		signed := slices.DeleteFunc(slices.Clone(present), func(p string) bool { return f.sigs[p] == nil })
 		f.mu.Unlock()
+		if len(signed) == len(present) {
+			break
+		}
+		present = signed
 	}
 	signed := &signv1.Signed{Payload: f.payload}
 	f.update(func() {
@@ -186,15 +200,16 @@ func (n *Node) makeReceipt(ctx context.Context, a *active, own *peerv1.FinishReq
 	return signed, nil
 }
 
-// awaitLines waits for every line, for n.waits.finish after the last word of a
-// party that still writes its output.
-func (n *Node) awaitLines(ctx context.Context, f *finisher, all int) error {
+// awaitLines waits for the lines of all parties but those that are known to be
+// lost, for n.waits.finish after the last word of a party that still writes its
+// output.
+func (n *Node) awaitLines(ctx context.Context, f *finisher, all []string) error {
 	for {
 		f.mu.Lock()
 		before := f.waiting
 		f.mu.Unlock()
 		wctx, cancel := context.WithTimeout(ctx, n.waits.finish)
-		err := f.wait(wctx, func() bool { return len(f.lines) == all })
+		err := f.wait(wctx, func() bool { return !f.awaited(all, func(p string) bool { return f.lines[p] != nil }) })
 		cancel()
 		f.mu.Lock()
 		asked := f.waiting > before
@@ -352,6 +367,8 @@ func (n *Node) checkReceipt(c *contract, own *peerv1.FinishRequest, payload []by
 		return bad("the assumptions")
 	case !maps.Equal(r.GetCounts(), own.GetCounts()):
 		return bad("the counts")
+	case !sameDigests(r.GetDigests(), own.GetDigests()):
+		return bad("the digests")
 	}
 	return nil
 }
@@ -370,18 +387,22 @@ func (h *handler) Finish(ctx context.Context, from string, req *peerv1.FinishReq
 	}
 	rec := req.GetRecord()
 	if rec.GetParty() != from || rec.GetRole() != a.contract.participant(from).GetRole() ||
-		proto.Size(req) > maxContract || hasUnknown(req.ProtoReflect()) {
+		proto.Size(req) > maxContract || hasUnknown(req.ProtoReflect()) || !validDigests(req.GetDigests()) {
 		return nil, peer.Refuse("malformed_line")
 	}
-	known := false
+	known, absent := false, false
 	f.update(func() {
 		_, known = f.lines[from]
-		if !known && f.payload == nil {
+		absent = f.gone[from] || f.payload != nil
+		if !known && !absent {
 			f.lines[from] = req
 		}
 	})
-	if known {
+	switch {
+	case known:
 		return nil, peer.Refuse("line_known")
+	case absent: // the others have gone on without it
+		return nil, peer.Refuse("absent")
 	}
 	if err := f.wait(ctx, func() bool { return f.payload != nil }); err != nil {
 		return nil, receiptRefusal(err)
@@ -412,7 +433,7 @@ func (h *handler) CoSign(ctx context.Context, from string, req *peerv1.CoSignReq
 	}
 	p, ok := roster.Party(from)
 	f.mu.Lock()
-	payload, open := f.payload, f.sigs != nil && !f.done
+	payload, open := f.payload, slices.Contains(f.present, from) && !f.done
 	f.mu.Unlock()
 	if !ok || !open || suite.Verify(from, p.Suite, p.PublicKey, suite.ContextReceipt, payload, req.GetSignature()) != nil {
 		if len(payload) > 0 {

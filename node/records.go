@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/yinqiao/yinqiao/internal/audit"
 	"github.com/yinqiao/yinqiao/internal/store"
 	"github.com/yinqiao/yinqiao/internal/suite"
 	auditv1 "github.com/yinqiao/yinqiao/proto/yinqiao/audit/v1"
@@ -183,8 +184,9 @@ func (h *handler) Records(ctx context.Context, from string, req *peerv1.RecordsR
 	return &peerv1.RecordsReply{Records: mine}, nil
 }
 
-// takeRecords logs a peer's own records of runs that this node took part in,
-// one a session. It fails where the peer should give them again.
+// takeRecords logs a peer's own records of runs that this node took part in, one a
+// session, and receipts that name this party absent. It fails where the peer should
+// give them again.
 func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.Signed) error {
 	if len(records) == 0 {
 		return nil
@@ -200,6 +202,12 @@ func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.S
 	for i, s := range records {
 		if i == maxRecords {
 			break
+		}
+		if r, err := audit.VerifyReceipt(s, keysOf(roster)); err == nil {
+			if err := n.takeAbsence(ctx, from, r, s); err != nil {
+				return err
+			}
+			continue
 		}
 		rec := &auditv1.Record{}
 		if suite.Verify(from, p.Suite, p.PublicKey, suite.ContextRecord, s.GetPayload(), suite.Find(s, from)) != nil ||
@@ -227,6 +235,50 @@ func (n *Node) takeRecords(ctx context.Context, from string, records []*signv1.S
 		}
 	}
 	return nil
+}
+
+// oweReceipt keeps a complete receipt for the parties that it names absent, until
+// they meet again.
+func (n *Node) oweReceipt(session string) error {
+	s, err := n.keptReceipt(session)
+	if err != nil || s == nil {
+		return err
+	}
+	r, err := decodeReceipt(s)
+	if err != nil || len(r.GetAbsent()) == 0 {
+		return err
+	}
+	raw, err := proto.Marshal(s)
+	if err != nil {
+		return err
+	}
+	for _, p := range r.GetAbsent() {
+		err = errors.Join(err, n.store.Put("owed/"+p+"/"+session, raw))
+	}
+	return err
+}
+
+// takeAbsence takes in a complete receipt of a job that the others finished
+// without this party: it stands in this log too, and the run is over.
+func (n *Node) takeAbsence(ctx context.Context, from string, r *auditv1.Receipt, s *signv1.Signed) error {
+	own := n.took(r.GetJob(), r.GetSession(), from)
+	signed := slices.ContainsFunc(r.GetParties(), func(p *auditv1.PartyRecord) bool { return p.GetParty() == from })
+	if own == nil || !signed || !slices.Contains(r.GetAbsent(), n.cfg.Party) || !bytes.Equal(r.GetContractDigest(), own.ContractDigest) {
+		return nil
+	}
+	n.mu.Lock()
+	busy := n.byRun[own.runOf()] != nil
+	n.mu.Unlock()
+	if busy || !own.State.Final() {
+		return fmt.Errorf("node: run %s has not ended here", own.runOf())
+	}
+	if own.State == Done || own.Missed {
+		return nil
+	}
+	if _, err := n.audit.Append(ctx, &auditv1.Leaf{Kind: &auditv1.Leaf_Receipt{Receipt: s}}); err != nil {
+		return err
+	}
+	return n.missRun(own.Job)
 }
 
 // took is this node's record of a session of a job in which it and party took
@@ -291,7 +343,9 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 			}
 			r.State, r.Class, r.Reason = Refused, "interrupted", "the node stopped before the job started"
 		default:
-			r.State, r.Class, r.Reason = Failed, "interrupted", "the node stopped while the job was running; "+n.advice(r.Kind, r.Job)
+			r.State, r.Class = Failed, "interrupted"
+			r.Restarts = r.Initiator == n.cfg.Party && n.restartsByItself(r.Kind)
+			r.Reason = "the node stopped while the job was running; " + n.advice(r)
 		}
 		if !r.Staged {
 			if err := os.RemoveAll(n.staging(r.Job)); err != nil {
@@ -305,6 +359,11 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 		if err := n.save(r); err != nil {
 			return err
 		}
+		if r.State == Done {
+			if err := n.oweReceipt(r.Session); err != nil {
+				return err
+			}
+		}
 		if err := n.recoverRecord(ctx, r); err != nil {
 			return err
 		}
@@ -314,9 +373,12 @@ func (n *Node) recoverJobs(ctx context.Context) error {
 }
 
 // advice is what to do about a job that was cut short.
-func (n *Node) advice(kind, jobID string) string {
-	if def, ok := n.registry.Lookup(kind); ok && def.Resumable {
-		return "resume it with `yinqiao job resume " + jobID + "`"
+func (n *Node) advice(r *record) string {
+	if r.Restarts {
+		return "a further attempt begins by itself"
+	}
+	if def, ok := n.registry.Lookup(r.Kind); ok && def.Resumable {
+		return "resume it with `yinqiao job resume " + r.Job + "`"
 	}
 	return "submit it again"
 }

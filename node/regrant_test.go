@@ -55,4 +55,7 @@ func TestGrantedTwice(t *testing.T) {
 	if runCounter(first) != runCounter(second) {
 		t.Error("the second grant has a count of its own")
 	}
+	if budgetKey(first) != budgetKey(second) {
+		t.Error("the second grant has a privacy budget of its own")
+	}
 }

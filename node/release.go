@@ -1,16 +1,18 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/internal/audit"
+	"github.com/yinqiao/yinqiao/internal/figure"
 	"github.com/yinqiao/yinqiao/internal/secret"
 	"github.com/yinqiao/yinqiao/job"
 	auditv1 "github.com/yinqiao/yinqiao/proto/yinqiao/audit/v1"
@@ -42,7 +45,7 @@ func (n *Node) release(ctx context.Context, a *active, out *output) error {
 		return err
 	}
 	waiting := n.askToWait(ctx, a)
-	err = n.stage(ctx, c.GetJob(), out.result, commit)
+	err = n.stage(ctx, c, out.result, commit)
 	waiting()
 	if err != nil {
 		return err
@@ -52,7 +55,7 @@ func (n *Node) release(ctx context.Context, a *active, out *output) error {
 	}
 	out.record.ResultCommitment = commit.Sum()
 	a.progress("sign the receipt", 0, 0)
-	own := &peerv1.FinishRequest{Session: c.GetSession(), Record: out.record, Counts: out.result.Counts, Finished: timestamppb.New(n.now())}
+	own := &peerv1.FinishRequest{Session: c.GetSession(), Record: out.record, Counts: out.result.Counts, Digests: out.result.Digests, Finished: timestamppb.New(n.now())}
 	var receipt *signv1.Signed
 	if a.finisher != nil {
 		receipt, err = n.makeReceipt(ctx, a, own, out.started)
@@ -95,7 +98,7 @@ func (n *Node) settle(ctx context.Context, rec *record, receipt *signv1.Signed) 
 		return err
 	}
 	rec.ReceiptDigest, rec.ReceiptIndex = ref.Digest, ref.Index
-	rec.Counts = r.GetCounts()
+	rec.Counts, rec.Digests = r.GetCounts(), r.GetDigests()
 	rec.Rows = make([]int64, len(rec.Parties))
 	for _, p := range r.GetParties() {
 		if i := slices.Index(rec.Parties, p.GetParty()); i >= 0 {
@@ -105,7 +108,7 @@ func (n *Node) settle(ctx context.Context, rec *record, receipt *signv1.Signed) 
 	if err := n.save(rec); err != nil {
 		return err
 	}
-	return n.publish(rec.Job)
+	return n.publish(rec.Job, receipt, ref)
 }
 
 // gate evaluates the grant before release and keeps from this party what it
@@ -125,8 +128,11 @@ func (n *Node) gate(ctx context.Context, a *active, res *job.Result) error {
 			return fail("reveals", "%s returned %q, which it does not declare to reveal", a.def.Name, f)
 		}
 	}
+	if !validDigests(res.Digests) {
+		return fail("reveals", "%s returned digests that cannot stand in a receipt: at most %d of 1 to %d bytes, under plain names", a.def.Name, maxDigests, maxDigest)
+	}
 	if !slices.Contains(a.contract.GetRecipients(), n.cfg.Party) {
-		res.Values, res.Tables = nil, nil
+		res.Values, res.Tables, res.Figures, res.Notes = nil, nil, nil, nil
 	}
 	return nil
 }
@@ -161,74 +167,135 @@ func (n *Node) stillGranted(ctx context.Context, grant string) error {
 func (n *Node) staging(id string) string   { return filepath.Join(n.home.resultDir(), "."+id) }
 func (n *Node) published(id string) string { return filepath.Join(n.home.resultDir(), id) }
 
-// stage writes the result where no verb looks, and commits to its bytes.
-func (n *Node) stage(ctx context.Context, id string, res job.Result, commit *audit.Committer) error {
-	dir := n.staging(id)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// stage writes the result where no verb looks, and commits to its bytes. Each
+// table is a CSV file; one that is a figure is JSON and Parquet too, and a chart
+// where one fits. A recipient's result has a manifest, which the receipt
+// completes.
+func (n *Node) stage(ctx context.Context, c *contract, res job.Result, commit *audit.Committer) error {
+	st := &staged{node: n, dir: n.staging(c.GetJob()), commit: commit}
+	if err := os.MkdirAll(st.dir, 0o700); err != nil {
 		return fmt.Errorf("node: result: %w", err)
 	}
 	values := res.Values
 	if values == nil {
 		values = map[string]any{}
 	}
-	b, err := json.Marshal(values) // keys are sorted
-	if err != nil {
-		return fmt.Errorf("node: result values: %w", err)
-	}
-	if err := n.writeFile(filepath.Join(dir, "values.json"), func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
-	}); err != nil {
+	if err := st.encoded(valuesFile, "values", values); err != nil {
 		return err
 	}
-	if err := commitTo(commit, "values", b); err != nil {
-		return err
-	}
-	names := make([]string, 0, len(res.Tables))
-	for name := range res.Tables {
-		if !plainTable(name) {
-			return fail("reveals", "a result table has a name that is no plain word")
-		}
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
-		path := filepath.Join(dir, name+".csv")
-		if err := n.writeFile(path, func(w io.Writer) error { return table.WriteCSV(ctx, w, res.Tables[name]) }); err != nil {
+	if res.Notes != nil {
+		if err := st.encoded(notesFile, "notes", res.Notes); err != nil {
 			return err
 		}
-		if err := commitToFile(commit, "table "+name, path); err != nil {
-			return fmt.Errorf("node: result: %w", err)
+	}
+	for name := range res.Figures {
+		if res.Tables[name] == nil {
+			return fail("internal", "a job kind returned a figure without its table")
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(res.Tables)) {
+		fig, isFigure := res.Figures[name]
+		if !plainTable(name) || isFigure && slices.Contains(ownFiles, name+".json") {
+			return fail("reveals", "a result table has a name that is no plain word, or the node's own")
+		}
+		if err := st.table(ctx, name, res.Tables[name]); err != nil {
+			return err
+		}
+		if !isFigure {
+			continue
+		}
+		if err := st.figure(ctx, name, res.Tables[name], fig); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(c.GetRecipients(), n.cfg.Party) {
+		return nil
+	}
+	return n.draftManifest(st.dir, c, res.Notes, st.files)
+}
+
+// staged is a result that is being written: every file is committed to by its
+// bytes, and listed.
+type staged struct {
+	node   *Node
+	dir    string
+	commit *audit.Committer
+	files  []manifestFile
+}
+
+// add writes a file and commits to it under a name.
+func (s *staged) add(file, as string, write func(io.Writer) error) error {
+	path := filepath.Join(s.dir, file)
+	if err := s.node.writeFile(path, write); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	size, err := commitToFile(s.commit, as, path, sum)
+	if err != nil {
+		return fmt.Errorf("node: result: %w", err)
+	}
+	f := manifestFile{Name: file, Bytes: size, SHA256: sum.Sum(nil)}
+	f.Table, f.Format, _ = resultName(file)
+	s.files = append(s.files, f)
 	return nil
 }
 
-// commitTo adds one named piece to a commitment.
-func commitTo(commit *audit.Committer, name string, b []byte) error {
-	if _, err := fmt.Fprintf(commit, "%s %d\n", name, len(b)); err != nil {
-		return err
+// encoded adds a file of JSON.
+func (s *staged) encoded(file, as string, v any) error {
+	b, err := json.Marshal(v) // keys are sorted
+	if err != nil {
+		return fmt.Errorf("node: result %s: %w", as, err)
 	}
-	_, err := commit.Write(b)
-	return err
+	return s.add(file, as, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
 }
 
-// commitToFile adds a file as a named piece to a commitment.
-func commitToFile(commit *audit.Committer, name, path string) error {
-	f, err := os.Open(path)
+func (s *staged) table(ctx context.Context, name string, src table.Source) error {
+	return s.add(name+".csv", "table "+name, func(w io.Writer) error { return table.WriteCSV(ctx, w, src) })
+}
+
+// figure adds what a table of statistics has beside its CSV file.
+func (s *staged) figure(ctx context.Context, name string, src table.Source, fig job.Figure) error {
+	if err := figure.Check(src.Schema(), fig); err != nil {
+		return err
+	}
+	err := s.add(name+".json", "table "+name+" json", func(w io.Writer) error { return figure.WriteJSON(ctx, w, src, fig) })
 	if err != nil {
 		return err
+	}
+	err = s.add(name+".parquet", "table "+name+" parquet", func(w io.Writer) error { return figure.WriteParquet(ctx, w, src) })
+	if err != nil {
+		return err
+	}
+	var svg bytes.Buffer // bounded, see figure.Chart
+	fits, err := figure.Chart(ctx, &svg, src, fig)
+	if err != nil || !fits {
+		return err
+	}
+	return s.add(name+".svg", "table "+name+" svg", func(w io.Writer) error {
+		_, err := w.Write(svg.Bytes())
+		return err
+	})
+}
+
+// commitToFile adds a file as a named piece to a commitment, writes its bytes to
+// also, and returns how many they are.
+func commitToFile(commit *audit.Committer, name, path string, also io.Writer) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := fmt.Fprintf(commit, "%s %d\n", name, info.Size()); err != nil {
-		return err
+		return 0, err
 	}
-	_, err = io.Copy(commit, f)
-	return err
+	return io.Copy(io.MultiWriter(commit, also), f)
 }
 
 func plainTable(s string) bool {
@@ -251,11 +318,14 @@ func (n *Node) writeFile(path string, write func(io.Writer) error) error {
 	return nil
 }
 
-// publish makes a staged result readable, atomically. What is published
-// already stays as it is.
-func (n *Node) publish(id string) error {
+// publish completes the manifest of a staged result and makes the result
+// readable, atomically. What is published already stays as it is.
+func (n *Node) publish(id string, receipt *signv1.Signed, ref audit.Ref) error {
 	if _, err := os.Stat(n.published(id)); err == nil {
 		return nil
+	}
+	if err := n.completeManifest(n.staging(id), receipt, ref); err != nil {
+		return err
 	}
 	if err := os.Rename(n.staging(id), n.published(id)); err != nil {
 		return fmt.Errorf("node: release: %w", err)

@@ -15,28 +15,38 @@ import (
 
 // ResumeJob proposes a further attempt at the run of a failed job.
 func (n *Node) ResumeJob(ctx context.Context, req *nodev1.ResumeJobRequest) (*nodev1.ResumeJobReply, error) {
-	st, err := n.resumable(req.GetJob())
+	id, number, err := n.resume(ctx, person(ctx), req.GetJob(), req.GetTimeoutSeconds())
+	if err != nil {
+		return nil, err
+	}
+	return &nodev1.ResumeJobReply{Job: id, Attempt: number}, nil
+}
+
+// resume proposes a further attempt at the run of a failed job, and returns the
+// new job and its number in the run. A timeout of 0 is the first attempt's.
+func (n *Node) resume(ctx context.Context, person, job string, timeout int64) (id string, number int64, err error) {
+	st, err := n.resumable(job)
 	if err != nil {
 		var r *Refusal
 		if errors.As(err, &r) {
-			n.note(r, "", req.GetJob(), "")
+			n.note(r, "", job, "")
 		}
-		return nil, err
+		return "", 0, err
 	}
 	// A party at which more attempts have begun than here says how many. The
 	// number rises each time, up to the limit.
-	for number := st.Attempt + 1; ; {
-		c, err := n.redraft(st, number, req.GetTimeoutSeconds())
+	for number = st.Attempt + 1; ; {
+		c, err := n.redraft(st, number, timeout)
 		if err != nil {
-			return nil, err
+			return "", 0, err
 		}
-		id, err := n.launch(ctx, c, person(ctx))
+		id, err := n.launch(ctx, c, person)
 		if err == nil {
-			return &nodev1.ResumeJobReply{Job: id, Attempt: number}, nil
+			return id, number, nil
 		}
 		var r *Refusal
 		if !errors.As(err, &r) || r.RuleCode != "attempt" || r.Attempt < number || r.Attempt >= n.cfg.Limits.Attempts {
-			return nil, err
+			return "", 0, err
 		}
 		number = r.Attempt + 1
 	}

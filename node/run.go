@@ -97,7 +97,7 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 func (n *Node) reasonOf(ctx context.Context, err error) error {
 	_, class, _ := n.classify(err)
 	switch class {
-	case "peer_gone":
+	case classGone:
 		word := time.NewTimer(lastWord)
 		defer word.Stop()
 		select {
@@ -164,7 +164,12 @@ type output struct {
 // compute opens the session and runs this party's part.
 func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*output, error) {
 	c := a.contract
-	env := job.Env{Spec: a.spec, Once: &onceStore{n, c.GetSession()}}
+	past := n.histories(a)
+	defer past.close()
+	env := job.Env{
+		Spec: a.spec, Once: &onceStore{n, c.GetSession()},
+		History: past, Budget: n.budget(a), Reference: c.runOf(),
+	}
 	var err error
 	if env.Scratch, err = n.disk.scratch(c.runOf()); err != nil {
 		return nil, err
@@ -178,19 +183,18 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 	// The link comes first: its heartbeats run while the inputs are read.
 	link, err := n.peers.OpenSession(ctx, peer.SessionConfig{
 		ID: c.GetSession(), Self: session.PartyID(n.cfg.Party), Parties: c.parties(), Digest: c.digest,
-		Lost: func(id session.PartyID, err error) {
-			time.AfterFunc(lastWord, func() { a.cancel(fail("peer_gone", "lost %s: %v", id, err)) })
-		},
+		Lost: func(id session.PartyID, err error) { n.peerLost(a, string(id), err) },
 	})
 	if err != nil {
 		return nil, n.runError(err)
 	}
+	a.losses.open(link)
 	out, err := n.converse(ctx, a, link, meter, env)
 	if err != nil {
 		link.Abort(err)
 	}
-	if closeErr := link.Close(); err == nil {
-		err = closeErr
+	if closed := a.losses.closed(link.Close()); err == nil {
+		err = closed
 	}
 	if err != nil {
 		return nil, n.runError(err)
@@ -292,20 +296,19 @@ func (n *Node) datasetOf(entry string) (dataset.Dataset, error) {
 func (n *Node) runError(err error) error {
 	var f *failure
 	var mismatch *session.MismatchError
-	var refused *peer.RefusedError
 	switch {
 	case errors.As(err, &f):
 		return f
 	case diskFull(err):
 		return diskFailure(err)
+	case errors.Is(err, job.ErrBudget):
+		return fail("privacy_budget", "%v", err)
 	case errors.Is(err, job.ErrMinIntersection):
 		return fail("min_intersection", "%v", err)
 	case errors.As(err, &mismatch):
 		return fail("mismatch", "%v", err)
-	case errors.As(err, &refused): // of a stream: the peer has ended the session before this party came
-		return fail("peer_gone", "%v", err)
-	case errors.Is(err, peer.ErrPeerGone), errors.Is(err, peer.ErrIdle), errors.Is(err, peer.ErrNoStream), errors.Is(err, peer.ErrDropped):
-		return fail("peer_gone", "%v", err)
+	case errors.Is(err, session.ErrGone):
+		return fail(classGone, "%v", err)
 	}
 	return &failure{class: "protocol", reason: err.Error()}
 }

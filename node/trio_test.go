@@ -77,25 +77,32 @@ func trioJob(h *hooks) job.Definition {
 
 const taxCode = "300003/1"
 
-// trio is a world of three parties with a grant for trioJob, and their IDs.
+// trio is a world of three parties with a grant for trioJob, and its ID.
 func trio(t *testing.T, change func(*catalogv1.Request)) (*world, string) {
 	w := newWorldOf(t, "bank", "gov", "tax")
+	return w, w.grantedTo([]string{"bank", "gov", "tax"}, change)
+}
+
+// grantedTo registers an entry of each party and returns the ID of a grant for
+// trioJob, in which each is a member.
+func (w *world) grantedTo(parties []string, change func(*catalogv1.Request)) string {
+	w.t.Helper()
 	codes := map[string]string{"bank": bankCode, "gov": govCode, "tax": taxCode}
 	q := &catalogv1.Request{
-		Purpose: "joint count", Scene: "test", LegalBasis: "contract", Recipients: []string{"bank", "gov", "tax"},
+		Purpose: "joint count", Scene: "test", LegalBasis: "contract", Recipients: parties,
 		Computations: []*catalogv1.Computation{{Kind: trioKind}},
 		Limits:       &catalogv1.Limits{MaxRuns: 5, ValidFrom: timestamppb.Now(), ValidUntil: timestamppb.New(time.Now().Add(time.Hour))},
 	}
-	for _, id := range []string{"bank", "gov", "tax"} {
+	for _, id := range parties {
 		_, err := w.nodes[id].RegisterEntry(w.ctx, &nodev1.RegisterEntryRequest{Entry: entry(codes[id], "id", "x", "hidden"), Dataset: "data"})
-		must(t, err)
+		must(w.t, err)
 		q.Uses = append(q.Uses, &catalogv1.Use{Entry: codes[id], Version: 1, Items: []string{"id", "x"}})
 		q.Computations[0].Roles = append(q.Computations[0].Roles, &catalogv1.RoleBinding{Party: id, Role: "member"})
 	}
 	if change != nil {
 		change(q)
 	}
-	return w, w.approved(q)
+	return w.approved(q)
 }
 
 // TestThreeParties: one receipt with three signatures in three logs.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,16 @@ const bindLimit = 64 << 10
 // a *MismatchError where a peer's differ, and otherwise fixes the transcript
 // hash. Every protocol calls it first, once.
 func (s *Session) Bind(ctx context.Context, protocol string, params ...Field) error {
+	return s.bind(ctx, false, protocol, params)
+}
+
+// BindPresent is Bind for a protocol that can do without some parties: one that
+// is gone already is no error. The transcript is the same, whoever is gone.
+func (s *Session) BindPresent(ctx context.Context, protocol string, params ...Field) error {
+	return s.bind(ctx, true, protocol, params)
+}
+
+func (s *Session) bind(ctx context.Context, without bool, protocol string, params []Field) error {
 	if s.bound {
 		return errors.New("session: bound twice")
 	}
@@ -67,9 +78,18 @@ func (s *Session) Bind(ctx context.Context, protocol string, params ...Field) er
 	for id, ch := range s.peers {
 		// Not under the group's context: a mismatch found here must not keep
 		// our frame from the peer, which has to find it as well.
-		g.Go(func() error { return ch.Send(ctx, frame) })
+		g.Go(func() error {
+			err := ch.Send(ctx, frame)
+			if without && ctx.Err() == nil && errors.Is(err, ErrGone) {
+				return nil
+			}
+			return err
+		})
 		g.Go(func() error {
 			p, err := ch.Recv(recvCtx)
+			if without && recvCtx.Err() == nil && (errors.Is(err, ErrGone) || errors.Is(err, io.EOF)) {
+				return nil
+			}
 			if err != nil {
 				return fmt.Errorf("session: first frame of %s: %w", id, err)
 			}

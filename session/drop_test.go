@@ -1,8 +1,11 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func TestDroppedPartyIsGone(t *testing.T) {
@@ -41,5 +44,36 @@ func TestDroppedPartyIsGone(t *testing.T) {
 	}
 	if p, err := ca.Recv(t.Context()); err != nil || string(p) != "still here" {
 		t.Errorf("the others exchange %q, %v", p, err)
+	}
+}
+
+// A party that is gone keeps nobody from BindPresent, and everybody from Bind.
+func TestBindPresent(t *testing.T) {
+	parties := []PartyID{"a", "b", "c"}
+	bindAll := func(bind func(*Session, context.Context) error) ([2][32]byte, error) {
+		net := NewPipeNetwork(1)
+		net.Drop("c")
+		var transcripts [2][32]byte
+		g, ctx := errgroup.WithContext(t.Context())
+		for i, id := range parties[:2] {
+			g.Go(func() error {
+				s, err := New(ctx, Config{ID: "S", Self: id, Parties: parties, Open: net.Opener(id)})
+				if err == nil {
+					err = bind(s, ctx)
+				}
+				if err == nil {
+					transcripts[i] = s.Transcript()
+				}
+				return err
+			})
+		}
+		return transcripts, g.Wait()
+	}
+	got, err := bindAll(func(s *Session, ctx context.Context) error { return s.BindPresent(ctx, "p.v1") })
+	if err != nil || got[0] != got[1] || got[0] == [32]byte{} {
+		t.Errorf("without c: %v, transcripts %x", err, got)
+	}
+	if _, err := bindAll(func(s *Session, ctx context.Context) error { return s.Bind(ctx, "p.v1") }); !errors.Is(err, ErrGone) {
+		t.Errorf("Bind without c ends with %v, want ErrGone", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/yinqiao/yinqiao/catalog"
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/internal/strictyaml"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
@@ -117,18 +119,23 @@ type Limits struct {
 	MaxRuns         int64         `yaml:"max_runs"`
 	MinIntersection int64         `yaml:"min_intersection"`
 	MinBeforeReveal bool          `yaml:"min_before_reveal"`
+	Release         rules.Set     `yaml:"release"`
 	ValidFrom       time.Time     `yaml:"valid_from"`
 	ValidUntil      time.Time     `yaml:"valid_until"`
 	ValidFor        time.Duration `yaml:"valid_for"`
 }
 
-// Validate checks the dates.
+// Validate checks the dates, and the rules for released statistics.
 func (r *Request) Validate() error {
 	l := r.Limits
+	var errs []error
 	if l.ValidUntil.IsZero() == (l.ValidFor == 0) {
-		return strictyaml.Invalid("limits", "give either valid_until or valid_for")
+		errs = append(errs, strictyaml.Invalid("limits", "give either valid_until or valid_for"))
 	}
-	return nil
+	for _, f := range l.Release.Faults() {
+		errs = append(errs, strictyaml.Invalid("limits.release."+f.Field, "want %s", f.Want))
+	}
+	return errors.Join(errs...)
 }
 
 // Entries finds current entries by code.
@@ -141,6 +148,7 @@ func (r *Request) Message(now time.Time, entries Entries) (*catalogv1.Request, e
 		Id: r.ID, Purpose: r.Purpose, Scene: r.Scene, LegalBasis: r.LegalBasis, Recipients: r.Recipients,
 		Limits: &catalogv1.Limits{
 			MaxRuns: r.Limits.MaxRuns, MinIntersection: r.Limits.MinIntersection, MinBeforeReveal: r.Limits.MinBeforeReveal,
+			Release: catalog.ReleaseMessage(r.Limits.Release),
 		},
 	}
 	from, until := r.Limits.ValidFrom, r.Limits.ValidUntil

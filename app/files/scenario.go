@@ -84,6 +84,9 @@ func (s *Scenario) Validate() error {
 			}
 			names = append(names, d.Name)
 		}
+		if err := p.Policy.Validate(); err != nil {
+			errs = append(errs, strictyaml.Under(at+".policy", err))
+		}
 		for j, e := range p.Entries {
 			if !slices.Contains(names, e.Dataset) {
 				bad(fmt.Sprintf("%s.entries[%d].dataset", at, j), "is not a dataset of %s", p.ID)

@@ -236,7 +236,7 @@ func (c *channel) dial() {
 			return
 		}
 		if !again {
-			c.fail(err)
+			c.fail(refusedStream(err))
 			return
 		}
 		last.Store(&err)
@@ -247,6 +247,20 @@ func (c *channel) dial() {
 			wait = min(2*wait, time.Second)
 		}
 	}
+}
+
+// refusedStream is what it means for a channel that the peer takes no stream of
+// it, now or later: it has left the session or never came, or the roster has
+// left one of the two out.
+func refusedStream(err error) error {
+	var r *RefusedError
+	switch {
+	case errors.As(err, &r) && !errors.Is(err, ErrContract) && !errors.Is(err, ErrLabel):
+		return fmt.Errorf("%w: %w", ErrPeerGone, err)
+	case errors.Is(err, ErrUnknownParty):
+		return fmt.Errorf("%w: %w", ErrDropped, err)
+	}
+	return err
 }
 
 // endStream ends the dialled side of a stream that has served its purpose; a

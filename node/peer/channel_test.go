@@ -17,6 +17,12 @@ import (
 
 // connect is this package as a transport of sessiontest.
 func connect(t testing.TB, parties []session.PartyID) []session.Opener {
+	openers, _ := connectLossy(t, parties)
+	return openers
+}
+
+// connectLossy is connect whose nodes can be taken away.
+func connectLossy(t testing.TB, parties []session.PartyID) ([]session.Opener, func(session.PartyID)) {
 	names := make([]string, len(parties))
 	for i, p := range parties {
 		names[i] = string(p)
@@ -39,11 +45,75 @@ func connect(t testing.TB, parties []session.PartyID) []session.Opener {
 		}
 		wg.Wait()
 	})
-	return openers
+	return openers, func(p session.PartyID) { nodes[string(p)].Close() }
 }
 
 func TestConformance(t *testing.T) {
 	sessiontest.Run(t, connect, sessiontest.Cases()...)
+}
+
+func TestLoss(t *testing.T) { sessiontest.RunLoss(t, connectLossy) }
+
+// TestWaysToLoseAPeer: each says session.ErrGone, and a fault of the peer's does
+// not.
+func TestWaysToLoseAPeer(t *testing.T) {
+	for _, err := range []error{
+		ErrPeerGone, ErrIdle, ErrNoStream, ErrDropped,
+		refusedStream(Refuse("replayed_session")), refusedStream(Refuse("aborted")), refusedStream(ErrUnknownParty),
+	} {
+		wantIs(t, err.Error(), err, session.ErrGone)
+	}
+	for _, err := range []error{ErrProtocol, ErrQuota, ErrClosed, refusedStream(Refuse("contract_mismatch"))} {
+		if errors.Is(err, session.ErrGone) {
+			t.Errorf("%v counts as the loss of a peer", err)
+		}
+	}
+	if errors.Is(ErrIdle, ErrPeerGone) {
+		t.Error("two ways are one")
+	}
+}
+
+// TestLeave: a peer that is known to have left is gone at once, on the channels
+// that are open, on those that the peer has not come to, and on those to come.
+func TestLeave(t *testing.T) {
+	nodes := network(t, []string{"a", "b", "c"}, nil)
+	var lost []error
+	id := freshID()
+	links := make(map[string]*Link)
+	for _, name := range []string{"a", "b", "c"} {
+		cfg := SessionConfig{ID: id, Self: session.PartyID(name), Parties: ids([]string{"a", "b", "c"})}
+		if name == "b" {
+			cfg.Lost = func(p session.PartyID, err error) { lost = append(lost, fmt.Errorf("%s: %w", p, err)) }
+		}
+		l, err := nodes[name].OpenSession(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		links[name] = l
+	}
+	t.Cleanup(func() { closeAll(links) })
+	ba, bc := channelOf(t, links["b"], "a", ""), channelOf(t, links["b"], "c", "")
+	greet(t, t.Context(), channelOf(t, links["a"], "b", ""), ba)
+	greet(t, t.Context(), channelOf(t, links["c"], "b", ""), bc)
+	pending := channelOf(t, links["b"], "a", "pending")
+	why := errors.New("it said so")
+	links["b"].Leave("a", why)
+	links["b"].Leave("a", errors.New("said twice"))
+	for name, ch := range map[string]session.Channel{"open": ba, "pending": pending, "later": channelOf(t, links["b"], "a", "later")} {
+		_, err := ch.Recv(t.Context())
+		wantIs(t, name, err, session.ErrGone)
+		wantIs(t, name, err, why)
+	}
+	if len(lost) != 1 || !errors.Is(lost[0], why) {
+		t.Errorf("Lost was told %v", lost)
+	}
+	if err := bc.Send(t.Context(), []byte("on we go")); err != nil {
+		t.Error(err)
+	}
+	wantRefused(t, rawStream(t, t.Context(), nodes["a"], "b", id, "again", ""), "aborted")
+	links["a"].Abort(why)
+	links["c"].Abort(why)
+	links["b"].Close() // waits for nobody
 }
 
 // TestCloseDelivers: what was sent before Close arrives, however slowly the

@@ -18,13 +18,13 @@ var (
 	ErrUnreachable = errors.New("peer: the party cannot be reached")
 	// ErrPeerGone ends the channels to a peer whose stream or connection ended
 	// before it closed its channel.
-	ErrPeerGone = errors.New("peer: the peer left the session")
+	ErrPeerGone error = loss("peer: the peer left the session")
 	// ErrIdle ends a channel on which not even a heartbeat came for
 	// Limits.Idle.
-	ErrIdle = errors.New("peer: the peer has been silent for too long")
+	ErrIdle error = loss("peer: the peer has been silent for too long")
 	// ErrNoStream ends a channel whose stream did not come about in
 	// Limits.Open.
-	ErrNoStream = errors.New("peer: no stream to the peer came about in time")
+	ErrNoStream error = loss("peer: no stream to the peer came about in time")
 	// ErrReplayed is returned for a session ID that was used before.
 	ErrReplayed = errors.New("peer: the session was used before")
 	// ErrUnknownSession is returned for a stream of a session that the callee
@@ -42,12 +42,21 @@ var (
 	// ErrProtocol ends a channel whose peer broke the framing.
 	ErrProtocol = errors.New("peer: the peer sent a malformed frame")
 	// ErrDropped ends the channels to a party that was dropped.
-	ErrDropped = errors.New("peer: the party is no longer admitted")
+	ErrDropped error = loss("peer: the party is no longer admitted")
 	// ErrClosed ends everything that was open when Peers or Link was closed.
 	ErrClosed = errors.New("peer: closed")
 
 	errFinished = errors.New("peer: the channel has finished")
 )
+
+// loss is a way to lose a peer that says nothing against it: protocols that can
+// do without one go on where errors.Is finds session.ErrGone.
+type loss string
+
+func (l loss) Error() string { return string(l) }
+
+// Is makes every loss a session.ErrGone.
+func (loss) Is(target error) bool { return target == session.ErrGone }
 
 // classes are the words by which a refusal crosses the wire.
 var classes = []struct {

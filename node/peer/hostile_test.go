@@ -134,7 +134,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		limits := Limits{}.withDefaults()
 		p := &Peers{limits: limits, log: discard}
-		link := &Link{peers: p, closing: make(chan struct{}), lost: make(map[session.PartyID]bool)}
+		link := &Link{peers: p, closing: make(chan struct{}), lost: make(map[session.PartyID]error)}
 		link.ctx, link.cancel = context.WithCancelCause(context.Background())
 		defer link.cancel(nil)
 		c := newChannel(link, "a", "")

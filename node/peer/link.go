@@ -23,9 +23,10 @@ type SessionConfig struct {
 	// refused.
 	Digest []byte
 	// Lost, if not nil, is told at most once per peer that a channel to it
-	// failed for a reason of the peer's or of the network's (ErrPeerGone,
-	// ErrIdle, ErrNoStream, ErrProtocol, ErrQuota, ErrDropped), while the protocol may be
-	// busy elsewhere. It must not block, and must not close the Link.
+	// failed for a reason of the peer's or of the network's, while the protocol
+	// may be busy elsewhere: a session.ErrGone (ErrPeerGone, ErrIdle, ErrNoStream,
+	// ErrDropped), with which all channels to that peer fail, or ErrProtocol or
+	// ErrQuota. It must not block, and must not close the Link.
 	Lost func(peer session.PartyID, err error)
 }
 
@@ -50,7 +51,7 @@ type Link struct {
 	done     bool // nothing may be added to wg
 	channels map[channelKey]*channel
 	labels   map[session.PartyID]int
-	lost     map[session.PartyID]bool
+	lost     map[session.PartyID]error // the first failure, or the first session.ErrGone
 }
 
 type channelKey struct {
@@ -89,7 +90,7 @@ func (p *Peers) OpenSession(ctx context.Context, cfg SessionConfig) (*Link, erro
 		closing:  make(chan struct{}),
 		channels: make(map[channelKey]*channel),
 		labels:   make(map[session.PartyID]int),
-		lost:     make(map[session.PartyID]bool),
+		lost:     make(map[session.PartyID]error),
 	}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	l.release = context.AfterFunc(p.ctx, func() { l.cancel(ErrClosed) })
@@ -160,6 +161,9 @@ func (l *Link) open(ctx context.Context, peer session.PartyID, label string) (se
 	c.opened = true
 	close(c.wanted)
 	switch {
+	case !c.attached && errors.Is(l.lost[peer], session.ErrGone): // and accept takes no more of its streams
+		c.cancel(l.lost[peer])
+		close(c.ended)
 	case l.self < at:
 		l.wg.Add(1)
 		go func() {
@@ -187,6 +191,9 @@ func (l *Link) accept(name, label string, digest []byte) (*channel, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if errors.Is(l.lost[peer], session.ErrGone) {
+		return nil, ErrPeerGone
+	}
 	c, err := l.channelLocked(peer, label)
 	if err != nil {
 		return nil, err
@@ -243,13 +250,28 @@ func (l *Link) carry(n int) error {
 	return nil
 }
 
-// report passes on the first failure of a peer.
+// Leave ends all channels to a peer that is known to be gone, or out of the
+// session, by other means than its streams. Channels to the others go on.
+func (l *Link) Leave(peer session.PartyID, why error) {
+	if l.ctx.Err() == nil {
+		l.report(peer, fmt.Errorf("%w: %w", ErrPeerGone, why))
+	}
+}
+
+// report passes on the first failure of a peer. One that is gone on one channel
+// is gone on all: nobody waits on another for it.
 func (l *Link) report(peer session.PartyID, err error) {
 	l.mu.Lock()
-	first := !l.lost[peer]
-	l.lost[peer] = true
+	before := l.lost[peer]
+	gone := errors.Is(err, session.ErrGone) && !errors.Is(before, session.ErrGone)
+	if before == nil || gone {
+		l.lost[peer] = err
+	}
 	l.mu.Unlock()
-	if !first {
+	if gone {
+		l.failPeer(peer, err)
+	}
+	if before != nil {
 		return
 	}
 	l.peers.log.Info("peer lost", slog.String("session", l.cfg.ID), slog.String("peer", string(peer)), slog.String("class", Reason(err)))
@@ -289,8 +311,8 @@ func (l *Link) Abort(cause error) {
 // have received all of them and ended theirs, and takes the streams down. It
 // waits no longer than a peer lives and ctx of OpenSession lasts: after a
 // failure, end that ctx or call Abort first. It returns the reason of the
-// first channel that did not end cleanly. Streams of this session are refused
-// from then on.
+// first channel that did not end cleanly, of those first that is no
+// session.ErrGone. Streams of this session are refused from then on.
 func (l *Link) Close() error {
 	l.closeOnce.Do(func() {
 		close(l.closing)
@@ -304,7 +326,8 @@ func (l *Link) Close() error {
 				_ = c.CloseSend() // drain says how it ended
 			}
 			for _, c := range late {
-				if err := c.drain(); err != nil && l.closeErr == nil {
+				err := c.drain()
+				if err != nil && (l.closeErr == nil || errors.Is(l.closeErr, session.ErrGone) && !errors.Is(err, session.ErrGone)) {
 					l.closeErr = err
 				}
 				drained[c] = true

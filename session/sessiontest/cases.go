@@ -44,6 +44,66 @@ func Cases() []Case {
 	}
 }
 
+// Lossy is a Connect whose parties can be lost: lose ends one for good, as the
+// death of its node does.
+type Lossy func(t testing.TB, parties []session.PartyID) (openers []session.Opener, lose func(session.PartyID))
+
+// RunLoss is the case that needs more of a transport than to connect: the loss of
+// one party of three.
+func RunLoss(t *testing.T, connect Lossy) {
+	var lose func(session.PartyID)
+	net := Net{Connect: func(t testing.TB, parties []session.PartyID) (openers []session.Opener) {
+		openers, lose = connect(t, parties)
+		return openers
+	}}
+	const lost = session.PartyID("p1")
+	survivor := func(other session.PartyID) Party {
+		return func(ctx context.Context, s *session.Session) error {
+			ch := s.Peer(lost)
+			if err := expect(ctx, ch, []byte("hello")); err != nil {
+				return err
+			}
+			if err := ch.Send(ctx, []byte("hello")); err != nil { // now it may go: what it sent has come
+				return err
+			}
+			if p, err := ch.Recv(ctx); !errors.Is(err, session.ErrGone) {
+				return fmt.Errorf("Recv from the lost party: %d bytes, %w, want ErrGone", len(p), err)
+			}
+			if err := ch.Send(ctx, []byte("anybody there?")); !errors.Is(err, session.ErrGone) {
+				return fmt.Errorf("Send to the lost party: %w, want ErrGone", err)
+			}
+			later, err := s.Fork(ctx, "later")
+			if err != nil {
+				return err
+			}
+			if _, err := later.Peer(lost).Recv(ctx); !errors.Is(err, session.ErrGone) {
+				return fmt.Errorf("Recv on a channel opened later: %w, want ErrGone", err)
+			}
+			for _, s := range []*session.Session{s, later} {
+				if err := s.Peer(other).Send(ctx, []byte(s.Self())); err != nil {
+					return err
+				}
+				if err := expect(ctx, s.Peer(other), []byte(other)); err != nil {
+					return err
+				}
+			}
+			return later.CloseSend()
+		}
+	}
+	NoErrors(t, net.Run(t, survivor("p2"), func(ctx context.Context, s *session.Session) error {
+		for _, p := range []session.PartyID{"p0", "p2"} {
+			if err := s.Peer(p).Send(ctx, []byte("hello")); err != nil {
+				return err
+			}
+			if err := expect(ctx, s.Peer(p), []byte("hello")); err != nil {
+				return err
+			}
+		}
+		lose(lost)
+		return nil
+	}, survivor("p0")))
+}
+
 // peerOf returns the channel to the one peer of a two-party session.
 func peerOf(s *session.Session) session.Channel {
 	_, ch, err := s.Other()

@@ -115,3 +115,14 @@ func TestRecordKeepsBothDirections(t *testing.T) {
 		t.Errorf("received %q", got)
 	}
 }
+
+func TestPipesLoseParties(t *testing.T) {
+	RunLoss(t, func(_ testing.TB, parties []session.PartyID) ([]session.Opener, func(session.PartyID)) {
+		n := session.NewPipeNetwork(1)
+		os := make([]session.Opener, len(parties))
+		for i, p := range parties {
+			os[i] = n.Opener(p)
+		}
+		return os, n.Drop
+	})
+}

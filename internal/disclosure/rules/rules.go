@@ -52,10 +52,28 @@ const (
 	maxEpsilon = 100
 )
 
+// Fault is one field of a Set that cannot be.
+type Fault struct {
+	Field string // as in YAML: "min_units"
+	Want  string
+}
+
+// Error implements error.
+func (f Fault) Error() string { return f.Field + ": want " + f.Want }
+
 // Validate reports every fault, each with the field's name.
 func (s Set) Validate() error {
 	var errs []error
-	bad := func(field, want string) { errs = append(errs, fmt.Errorf("%s: want %s", field, want)) }
+	for _, f := range s.Faults() {
+		errs = append(errs, f)
+	}
+	return errors.Join(errs...)
+}
+
+// Faults returns what Validate reports, for readers that have a path of their own.
+func (s Set) Faults() []Fault {
+	var faults []Fault
+	bad := func(field, want string) { faults = append(faults, Fault{field, want}) }
 	whole := func(field string, v, most int64) {
 		if v < 0 || v > most {
 			bad(field, fmt.Sprintf("0 to %d", most))
@@ -82,7 +100,7 @@ func (s Set) Validate() error {
 	if s.Delta > 0 && s.Epsilon == 0 {
 		bad("epsilon", "a value beside delta")
 	}
-	return errors.Join(errs...)
+	return faults
 }
 
 // Strictest returns the rules that satisfy all of sets.

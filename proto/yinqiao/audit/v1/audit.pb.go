@@ -139,11 +139,12 @@ type Receipt struct {
 	Assumptions    []string               `protobuf:"bytes,8,rep,name=assumptions,proto3" json:"assumptions,omitempty"`
 	Started        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started,proto3" json:"started,omitempty"`
 	Finished       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=finished,proto3" json:"finished,omitempty"`
-	Parties        []*PartyRecord         `protobuf:"bytes,11,rep,name=parties,proto3" json:"parties,omitempty"`                                                                          // in the contract's order
-	Absent         []string               `protobuf:"bytes,12,rep,name=absent,proto3" json:"absent,omitempty"`                                                                            // parties of the contract that did not finish
-	Counts         map[string]int64       `protobuf:"bytes,13,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // on which every party agreed
-	Run            string                 `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`                                                                                  // of a resumed job: the job of the run's first attempt
-	Attempt        int64                  `protobuf:"varint,15,opt,name=attempt,proto3" json:"attempt,omitempty"`                                                                         // of a resumed job: which attempt it was, from 2
+	Parties        []*PartyRecord         `protobuf:"bytes,11,rep,name=parties,proto3" json:"parties,omitempty"`                                                                           // in the contract's order
+	Absent         []string               `protobuf:"bytes,12,rep,name=absent,proto3" json:"absent,omitempty"`                                                                             // parties of the contract that did not finish
+	Counts         map[string]int64       `protobuf:"bytes,13,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`  // on which every party agreed
+	Run            string                 `protobuf:"bytes,14,opt,name=run,proto3" json:"run,omitempty"`                                                                                   // of a resumed job: the job of the run's first attempt
+	Attempt        int64                  `protobuf:"varint,15,opt,name=attempt,proto3" json:"attempt,omitempty"`                                                                          // of a resumed job: which attempt it was, from 2
+	Digests        map[string][]byte      `protobuf:"bytes,16,rep,name=digests,proto3" json:"digests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of what every party agreed on during the run
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -281,6 +282,13 @@ func (x *Receipt) GetAttempt() int64 {
 		return x.Attempt
 	}
 	return 0
+}
+
+func (x *Receipt) GetDigests() map[string][]byte {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
 }
 
 type PartyRecord struct {
@@ -642,7 +650,7 @@ const file_yinqiao_audit_v1_audit_proto_rawDesc = "" +
 	"\areceipt\x18\x01 \x01(\v2\x17.yinqiao.sign.v1.SignedH\x00R\areceipt\x121\n" +
 	"\x06record\x18\x02 \x01(\v2\x17.yinqiao.sign.v1.SignedH\x00R\x06record\x12/\n" +
 	"\x05event\x18\x03 \x01(\v2\x17.yinqiao.sign.v1.SignedH\x00R\x05eventB\x06\n" +
-	"\x04kind\"\xd6\x04\n" +
+	"\x04kind\"\xd4\x05\n" +
 	"\aReceipt\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x19\n" +
@@ -660,10 +668,14 @@ const file_yinqiao_audit_v1_audit_proto_rawDesc = "" +
 	"\x06absent\x18\f \x03(\tR\x06absent\x12=\n" +
 	"\x06counts\x18\r \x03(\v2%.yinqiao.audit.v1.Receipt.CountsEntryR\x06counts\x12\x10\n" +
 	"\x03run\x18\x0e \x01(\tR\x03run\x12\x18\n" +
-	"\aattempt\x18\x0f \x01(\x03R\aattempt\x1a9\n" +
+	"\aattempt\x18\x0f \x01(\x03R\aattempt\x12@\n" +
+	"\adigests\x18\x10 \x03(\v2&.yinqiao.audit.v1.Receipt.DigestsEntryR\adigests\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9d\x02\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
+	"\fDigestsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x9d\x02\n" +
 	"\vPartyRecord\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -719,7 +731,7 @@ func file_yinqiao_audit_v1_audit_proto_rawDescGZIP() []byte {
 	return file_yinqiao_audit_v1_audit_proto_rawDescData
 }
 
-var file_yinqiao_audit_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_yinqiao_audit_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_yinqiao_audit_v1_audit_proto_goTypes = []any{
 	(*Leaf)(nil),                  // 0: yinqiao.audit.v1.Leaf
 	(*Receipt)(nil),               // 1: yinqiao.audit.v1.Receipt
@@ -727,29 +739,31 @@ var file_yinqiao_audit_v1_audit_proto_goTypes = []any{
 	(*Record)(nil),                // 3: yinqiao.audit.v1.Record
 	(*Event)(nil),                 // 4: yinqiao.audit.v1.Event
 	nil,                           // 5: yinqiao.audit.v1.Receipt.CountsEntry
-	nil,                           // 6: yinqiao.audit.v1.PartyRecord.UnitsEntry
-	nil,                           // 7: yinqiao.audit.v1.Record.UnitsEntry
-	(*v1.Signed)(nil),             // 8: yinqiao.sign.v1.Signed
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	nil,                           // 6: yinqiao.audit.v1.Receipt.DigestsEntry
+	nil,                           // 7: yinqiao.audit.v1.PartyRecord.UnitsEntry
+	nil,                           // 8: yinqiao.audit.v1.Record.UnitsEntry
+	(*v1.Signed)(nil),             // 9: yinqiao.sign.v1.Signed
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_yinqiao_audit_v1_audit_proto_depIdxs = []int32{
-	8,  // 0: yinqiao.audit.v1.Leaf.receipt:type_name -> yinqiao.sign.v1.Signed
-	8,  // 1: yinqiao.audit.v1.Leaf.record:type_name -> yinqiao.sign.v1.Signed
-	8,  // 2: yinqiao.audit.v1.Leaf.event:type_name -> yinqiao.sign.v1.Signed
-	9,  // 3: yinqiao.audit.v1.Receipt.started:type_name -> google.protobuf.Timestamp
-	9,  // 4: yinqiao.audit.v1.Receipt.finished:type_name -> google.protobuf.Timestamp
+	9,  // 0: yinqiao.audit.v1.Leaf.receipt:type_name -> yinqiao.sign.v1.Signed
+	9,  // 1: yinqiao.audit.v1.Leaf.record:type_name -> yinqiao.sign.v1.Signed
+	9,  // 2: yinqiao.audit.v1.Leaf.event:type_name -> yinqiao.sign.v1.Signed
+	10, // 3: yinqiao.audit.v1.Receipt.started:type_name -> google.protobuf.Timestamp
+	10, // 4: yinqiao.audit.v1.Receipt.finished:type_name -> google.protobuf.Timestamp
 	2,  // 5: yinqiao.audit.v1.Receipt.parties:type_name -> yinqiao.audit.v1.PartyRecord
 	5,  // 6: yinqiao.audit.v1.Receipt.counts:type_name -> yinqiao.audit.v1.Receipt.CountsEntry
-	6,  // 7: yinqiao.audit.v1.PartyRecord.units:type_name -> yinqiao.audit.v1.PartyRecord.UnitsEntry
-	9,  // 8: yinqiao.audit.v1.Record.started:type_name -> google.protobuf.Timestamp
-	9,  // 9: yinqiao.audit.v1.Record.ended:type_name -> google.protobuf.Timestamp
-	7,  // 10: yinqiao.audit.v1.Record.units:type_name -> yinqiao.audit.v1.Record.UnitsEntry
-	9,  // 11: yinqiao.audit.v1.Event.at:type_name -> google.protobuf.Timestamp
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	6,  // 7: yinqiao.audit.v1.Receipt.digests:type_name -> yinqiao.audit.v1.Receipt.DigestsEntry
+	7,  // 8: yinqiao.audit.v1.PartyRecord.units:type_name -> yinqiao.audit.v1.PartyRecord.UnitsEntry
+	10, // 9: yinqiao.audit.v1.Record.started:type_name -> google.protobuf.Timestamp
+	10, // 10: yinqiao.audit.v1.Record.ended:type_name -> google.protobuf.Timestamp
+	8,  // 11: yinqiao.audit.v1.Record.units:type_name -> yinqiao.audit.v1.Record.UnitsEntry
+	10, // 12: yinqiao.audit.v1.Event.at:type_name -> google.protobuf.Timestamp
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_yinqiao_audit_v1_audit_proto_init() }
@@ -768,7 +782,7 @@ func file_yinqiao_audit_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_audit_v1_audit_proto_rawDesc), len(file_yinqiao_audit_v1_audit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

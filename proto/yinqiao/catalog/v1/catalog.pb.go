@@ -844,6 +844,7 @@ type Limits struct {
 	MinBeforeReveal bool                   `protobuf:"varint,3,opt,name=min_before_reveal,json=minBeforeReveal,proto3" json:"min_before_reveal,omitempty"` // only protocols that enforce it before any match is revealed
 	ValidFrom       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=valid_from,json=validFrom,proto3" json:"valid_from,omitempty"`
 	ValidUntil      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	Release         *ReleaseRules          `protobuf:"bytes,6,opt,name=release,proto3" json:"release,omitempty"` // of released statistics
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -913,6 +914,132 @@ func (x *Limits) GetValidUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Limits) GetRelease() *ReleaseRules {
+	if x != nil {
+		return x.Release
+	}
+	return nil
+}
+
+// ReleaseRules are what every released cell of a statistic must satisfy. A field
+// that is 0 says nothing; the strictest of the request's and all parties' rules
+// is in force.
+type ReleaseRules struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	MinUnits         int64                  `protobuf:"varint,1,opt,name=min_units,json=minUnits,proto3" json:"min_units,omitempty"`                          // fewest units (persons, enterprises) of a cell
+	MinProviders     int64                  `protobuf:"varint,2,opt,name=min_providers,json=minProviders,proto3" json:"min_providers,omitempty"`              // fewest parties that contribute to it
+	DominanceUnits   int64                  `protobuf:"varint,3,opt,name=dominance_units,json=dominanceUnits,proto3" json:"dominance_units,omitempty"`        // its so many largest units
+	DominancePercent float64                `protobuf:"fixed64,4,opt,name=dominance_percent,json=dominancePercent,proto3" json:"dominance_percent,omitempty"` // make up at most this share of it
+	PPercent         float64                `protobuf:"fixed64,5,opt,name=p_percent,json=pPercent,proto3" json:"p_percent,omitempty"`                         // nobody may estimate a unit closer than this
+	RoundTo          int64                  `protobuf:"varint,6,opt,name=round_to,json=roundTo,proto3" json:"round_to,omitempty"`                             // base of counts and sums
+	Epsilon          float64                `protobuf:"fixed64,7,opt,name=epsilon,proto3" json:"epsilon,omitempty"`                                           // of each release; 0: no noise
+	Delta            float64                `protobuf:"fixed64,8,opt,name=delta,proto3" json:"delta,omitempty"`
+	BudgetEpsilon    float64                `protobuf:"fixed64,9,opt,name=budget_epsilon,json=budgetEpsilon,proto3" json:"budget_epsilon,omitempty"` // of all releases under the request together
+	BudgetDelta      float64                `protobuf:"fixed64,10,opt,name=budget_delta,json=budgetDelta,proto3" json:"budget_delta,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReleaseRules) Reset() {
+	*x = ReleaseRules{}
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRules) ProtoMessage() {}
+
+func (x *ReleaseRules) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRules.ProtoReflect.Descriptor instead.
+func (*ReleaseRules) Descriptor() ([]byte, []int) {
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReleaseRules) GetMinUnits() int64 {
+	if x != nil {
+		return x.MinUnits
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetMinProviders() int64 {
+	if x != nil {
+		return x.MinProviders
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetDominanceUnits() int64 {
+	if x != nil {
+		return x.DominanceUnits
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetDominancePercent() float64 {
+	if x != nil {
+		return x.DominancePercent
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetPPercent() float64 {
+	if x != nil {
+		return x.PPercent
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetRoundTo() int64 {
+	if x != nil {
+		return x.RoundTo
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetEpsilon() float64 {
+	if x != nil {
+		return x.Epsilon
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetDelta() float64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetBudgetEpsilon() float64 {
+	if x != nil {
+		return x.BudgetEpsilon
+	}
+	return 0
+}
+
+func (x *ReleaseRules) GetBudgetDelta() float64 {
+	if x != nil {
+		return x.BudgetDelta
+	}
+	return 0
+}
+
 // Decision is a provider's word on a request. Signed by that provider
 // (context "decision"); an approval stands inside the grant.
 type Decision struct {
@@ -930,7 +1057,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[8]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1069,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[8]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1082,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{8}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Decision) GetRequestDigest() []byte {
@@ -1023,7 +1150,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[9]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1162,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[9]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1175,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{9}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Grant) GetId() string {
@@ -1100,7 +1227,7 @@ type Roster struct {
 
 func (x *Roster) Reset() {
 	*x = Roster{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[10]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1239,7 @@ func (x *Roster) String() string {
 func (*Roster) ProtoMessage() {}
 
 func (x *Roster) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[10]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1252,7 @@ func (x *Roster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roster.ProtoReflect.Descriptor instead.
 func (*Roster) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{10}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Roster) GetVersion() int64 {
@@ -1174,7 +1301,7 @@ type CodeTable struct {
 
 func (x *CodeTable) Reset() {
 	*x = CodeTable{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1313,7 @@ func (x *CodeTable) String() string {
 func (*CodeTable) ProtoMessage() {}
 
 func (x *CodeTable) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[11]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1326,7 @@ func (x *CodeTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CodeTable.ProtoReflect.Descriptor instead.
 func (*CodeTable) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{11}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CodeTable) GetName() string {
@@ -1227,7 +1354,7 @@ type Code struct {
 
 func (x *Code) Reset() {
 	*x = Code{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1366,7 @@ func (x *Code) String() string {
 func (*Code) ProtoMessage() {}
 
 func (x *Code) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[12]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1379,7 @@ func (x *Code) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Code.ProtoReflect.Descriptor instead.
 func (*Code) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{12}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Code) GetField() string {
@@ -1290,7 +1417,7 @@ type Party struct {
 
 func (x *Party) Reset() {
 	*x = Party{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1429,7 @@ func (x *Party) String() string {
 func (*Party) ProtoMessage() {}
 
 func (x *Party) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[13]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1442,7 @@ func (x *Party) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Party.ProtoReflect.Descriptor instead.
 func (*Party) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{13}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Party) GetId() string {
@@ -1377,7 +1504,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1516,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[14]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1529,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{14}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Status) GetSubject() Subject {
@@ -1475,7 +1602,7 @@ type RequestView struct {
 
 func (x *RequestView) Reset() {
 	*x = RequestView{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1614,7 @@ func (x *RequestView) String() string {
 func (*RequestView) ProtoMessage() {}
 
 func (x *RequestView) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[15]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1627,7 @@ func (x *RequestView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestView.ProtoReflect.Descriptor instead.
 func (*RequestView) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{15}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequestView) GetRequest() *v1.Signed {
@@ -1553,7 +1680,7 @@ type HelloRequest struct {
 
 func (x *HelloRequest) Reset() {
 	*x = HelloRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1692,7 @@ func (x *HelloRequest) String() string {
 func (*HelloRequest) ProtoMessage() {}
 
 func (x *HelloRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[16]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1705,7 @@ func (x *HelloRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloRequest.ProtoReflect.Descriptor instead.
 func (*HelloRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{16}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 type HelloReply struct {
@@ -1593,7 +1720,7 @@ type HelloReply struct {
 
 func (x *HelloReply) Reset() {
 	*x = HelloReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1732,7 @@ func (x *HelloReply) String() string {
 func (*HelloReply) ProtoMessage() {}
 
 func (x *HelloReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[17]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1745,7 @@ func (x *HelloReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloReply.ProtoReflect.Descriptor instead.
 func (*HelloReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{17}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HelloReply) GetVersion() string {
@@ -1664,7 +1791,7 @@ type EnrolRequest struct {
 
 func (x *EnrolRequest) Reset() {
 	*x = EnrolRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1803,7 @@ func (x *EnrolRequest) String() string {
 func (*EnrolRequest) ProtoMessage() {}
 
 func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[18]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1816,7 @@ func (x *EnrolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolRequest.ProtoReflect.Descriptor instead.
 func (*EnrolRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{18}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EnrolRequest) GetParty() string {
@@ -1750,7 +1877,7 @@ type EnrolReply struct {
 
 func (x *EnrolReply) Reset() {
 	*x = EnrolReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1889,7 @@ func (x *EnrolReply) String() string {
 func (*EnrolReply) ProtoMessage() {}
 
 func (x *EnrolReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[19]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1902,7 @@ func (x *EnrolReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrolReply.ProtoReflect.Descriptor instead.
 func (*EnrolReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{19}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EnrolReply) GetRoster() *v1.Signed {
@@ -1793,7 +1920,7 @@ type GetRosterRequest struct {
 
 func (x *GetRosterRequest) Reset() {
 	*x = GetRosterRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1932,7 @@ func (x *GetRosterRequest) String() string {
 func (*GetRosterRequest) ProtoMessage() {}
 
 func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[20]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1945,7 @@ func (x *GetRosterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterRequest.ProtoReflect.Descriptor instead.
 func (*GetRosterRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{20}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 type GetRosterReply struct {
@@ -1830,7 +1957,7 @@ type GetRosterReply struct {
 
 func (x *GetRosterReply) Reset() {
 	*x = GetRosterReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1969,7 @@ func (x *GetRosterReply) String() string {
 func (*GetRosterReply) ProtoMessage() {}
 
 func (x *GetRosterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[21]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1982,7 @@ func (x *GetRosterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRosterReply.ProtoReflect.Descriptor instead.
 func (*GetRosterReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{21}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetRosterReply) GetRoster() *v1.Signed {
@@ -1874,7 +2001,7 @@ type RegisterEntryRequest struct {
 
 func (x *RegisterEntryRequest) Reset() {
 	*x = RegisterEntryRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +2013,7 @@ func (x *RegisterEntryRequest) String() string {
 func (*RegisterEntryRequest) ProtoMessage() {}
 
 func (x *RegisterEntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[22]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +2026,7 @@ func (x *RegisterEntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterEntryRequest.ProtoReflect.Descriptor instead.
 func (*RegisterEntryRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{22}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RegisterEntryRequest) GetEntry() *v1.Signed {
@@ -1918,7 +2045,7 @@ type RegisterEntryReply struct {
 
 func (x *RegisterEntryReply) Reset() {
 	*x = RegisterEntryReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2057,7 @@ func (x *RegisterEntryReply) String() string {
 func (*RegisterEntryReply) ProtoMessage() {}
 
 func (x *RegisterEntryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[23]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2070,7 @@ func (x *RegisterEntryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterEntryReply.ProtoReflect.Descriptor instead.
 func (*RegisterEntryReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{23}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RegisterEntryReply) GetStatus() *v1.Signed {
@@ -1963,7 +2090,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2102,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[24]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2115,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{24}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListEntriesRequest) GetCode() string {
@@ -2014,7 +2141,7 @@ type ListEntriesReply struct {
 
 func (x *ListEntriesReply) Reset() {
 	*x = ListEntriesReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2153,7 @@ func (x *ListEntriesReply) String() string {
 func (*ListEntriesReply) ProtoMessage() {}
 
 func (x *ListEntriesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[25]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2166,7 @@ func (x *ListEntriesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesReply.ProtoReflect.Descriptor instead.
 func (*ListEntriesReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{25}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListEntriesReply) GetEntries() []*v1.Signed {
@@ -2059,7 +2186,7 @@ type FileRequestRequest struct {
 
 func (x *FileRequestRequest) Reset() {
 	*x = FileRequestRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2198,7 @@ func (x *FileRequestRequest) String() string {
 func (*FileRequestRequest) ProtoMessage() {}
 
 func (x *FileRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[26]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2211,7 @@ func (x *FileRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRequestRequest.ProtoReflect.Descriptor instead.
 func (*FileRequestRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{26}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FileRequestRequest) GetRequest() *v1.Signed {
@@ -2110,7 +2237,7 @@ type FileRequestReply struct {
 
 func (x *FileRequestReply) Reset() {
 	*x = FileRequestReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2249,7 @@ func (x *FileRequestReply) String() string {
 func (*FileRequestReply) ProtoMessage() {}
 
 func (x *FileRequestReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[27]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2262,7 @@ func (x *FileRequestReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRequestReply.ProtoReflect.Descriptor instead.
 func (*FileRequestReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{27}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FileRequestReply) GetRequest() *RequestView {
@@ -2154,7 +2281,7 @@ type SubmitRequestRequest struct {
 
 func (x *SubmitRequestRequest) Reset() {
 	*x = SubmitRequestRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2293,7 @@ func (x *SubmitRequestRequest) String() string {
 func (*SubmitRequestRequest) ProtoMessage() {}
 
 func (x *SubmitRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[28]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2306,7 @@ func (x *SubmitRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequestRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequestRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{28}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubmitRequestRequest) GetRequestId() string {
@@ -2198,7 +2325,7 @@ type SubmitRequestReply struct {
 
 func (x *SubmitRequestReply) Reset() {
 	*x = SubmitRequestReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2337,7 @@ func (x *SubmitRequestReply) String() string {
 func (*SubmitRequestReply) ProtoMessage() {}
 
 func (x *SubmitRequestReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[29]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2350,7 @@ func (x *SubmitRequestReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequestReply.ProtoReflect.Descriptor instead.
 func (*SubmitRequestReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{29}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SubmitRequestReply) GetRequest() *RequestView {
@@ -2242,7 +2369,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2381,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[30]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2394,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{30}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListRequestsRequest) GetRequestId() string {
@@ -2286,7 +2413,7 @@ type ListRequestsReply struct {
 
 func (x *ListRequestsReply) Reset() {
 	*x = ListRequestsReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2425,7 @@ func (x *ListRequestsReply) String() string {
 func (*ListRequestsReply) ProtoMessage() {}
 
 func (x *ListRequestsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[31]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2438,7 @@ func (x *ListRequestsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsReply.ProtoReflect.Descriptor instead.
 func (*ListRequestsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{31}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListRequestsReply) GetRequests() []*RequestView {
@@ -2330,7 +2457,7 @@ type DecideRequest struct {
 
 func (x *DecideRequest) Reset() {
 	*x = DecideRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2469,7 @@ func (x *DecideRequest) String() string {
 func (*DecideRequest) ProtoMessage() {}
 
 func (x *DecideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[32]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2482,7 @@ func (x *DecideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRequest.ProtoReflect.Descriptor instead.
 func (*DecideRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{32}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DecideRequest) GetDecision() *v1.Signed {
@@ -2374,7 +2501,7 @@ type DecideReply struct {
 
 func (x *DecideReply) Reset() {
 	*x = DecideReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2513,7 @@ func (x *DecideReply) String() string {
 func (*DecideReply) ProtoMessage() {}
 
 func (x *DecideReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[33]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2526,7 @@ func (x *DecideReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideReply.ProtoReflect.Descriptor instead.
 func (*DecideReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{33}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DecideReply) GetRequest() *RequestView {
@@ -2418,7 +2545,7 @@ type GetGrantRequest struct {
 
 func (x *GetGrantRequest) Reset() {
 	*x = GetGrantRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2557,7 @@ func (x *GetGrantRequest) String() string {
 func (*GetGrantRequest) ProtoMessage() {}
 
 func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[34]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2570,7 @@ func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantRequest.ProtoReflect.Descriptor instead.
 func (*GetGrantRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{34}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetGrantRequest) GetGrantId() string {
@@ -2465,7 +2592,7 @@ type GetGrantReply struct {
 
 func (x *GetGrantReply) Reset() {
 	*x = GetGrantReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2604,7 @@ func (x *GetGrantReply) String() string {
 func (*GetGrantReply) ProtoMessage() {}
 
 func (x *GetGrantReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[35]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2617,7 @@ func (x *GetGrantReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantReply.ProtoReflect.Descriptor instead.
 func (*GetGrantReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{35}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetGrantReply) GetGrant() *v1.Signed {
@@ -2531,7 +2658,7 @@ type SubjectKey struct {
 
 func (x *SubjectKey) Reset() {
 	*x = SubjectKey{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +2670,7 @@ func (x *SubjectKey) String() string {
 func (*SubjectKey) ProtoMessage() {}
 
 func (x *SubjectKey) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[36]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +2683,7 @@ func (x *SubjectKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubjectKey.ProtoReflect.Descriptor instead.
 func (*SubjectKey) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{36}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SubjectKey) GetSubject() Subject {
@@ -2582,7 +2709,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2721,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[37]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2734,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{37}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetStatusRequest) GetSubjects() []*SubjectKey {
@@ -2627,7 +2754,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2766,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[38]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2779,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{38}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetStatusReply) GetStatuses() []*v1.Signed {
@@ -2680,7 +2807,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2819,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[39]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2832,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{39}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InviteRequest) GetParty() string {
@@ -2738,7 +2865,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2877,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[40]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2890,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{40}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InviteReply) GetCode() string {
@@ -2784,7 +2911,7 @@ type ReviewRequest struct {
 
 func (x *ReviewRequest) Reset() {
 	*x = ReviewRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2923,7 @@ func (x *ReviewRequest) String() string {
 func (*ReviewRequest) ProtoMessage() {}
 
 func (x *ReviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[41]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2936,7 @@ func (x *ReviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewRequest.ProtoReflect.Descriptor instead.
 func (*ReviewRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{41}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReviewRequest) GetRequestId() string {
@@ -2842,7 +2969,7 @@ type ReviewReply struct {
 
 func (x *ReviewReply) Reset() {
 	*x = ReviewReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2981,7 @@ func (x *ReviewReply) String() string {
 func (*ReviewReply) ProtoMessage() {}
 
 func (x *ReviewReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[42]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2994,7 @@ func (x *ReviewReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewReply.ProtoReflect.Descriptor instead.
 func (*ReviewReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{42}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReviewReply) GetRequest() *RequestView {
@@ -2888,7 +3015,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3027,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[43]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3040,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{43}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevokeRequest) GetSubject() Subject {
@@ -2946,7 +3073,7 @@ type RevokeReply struct {
 
 func (x *RevokeReply) Reset() {
 	*x = RevokeReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3085,7 @@ func (x *RevokeReply) String() string {
 func (*RevokeReply) ProtoMessage() {}
 
 func (x *RevokeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[44]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3098,7 @@ func (x *RevokeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeReply.ProtoReflect.Descriptor instead.
 func (*RevokeReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{44}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RevokeReply) GetStatus() *v1.Signed {
@@ -2992,7 +3119,7 @@ type SuspendPartyRequest struct {
 
 func (x *SuspendPartyRequest) Reset() {
 	*x = SuspendPartyRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3131,7 @@ func (x *SuspendPartyRequest) String() string {
 func (*SuspendPartyRequest) ProtoMessage() {}
 
 func (x *SuspendPartyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[45]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3144,7 @@ func (x *SuspendPartyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendPartyRequest.ProtoReflect.Descriptor instead.
 func (*SuspendPartyRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{45}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SuspendPartyRequest) GetParty() string {
@@ -3050,7 +3177,7 @@ type SuspendPartyReply struct {
 
 func (x *SuspendPartyReply) Reset() {
 	*x = SuspendPartyReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3189,7 @@ func (x *SuspendPartyReply) String() string {
 func (*SuspendPartyReply) ProtoMessage() {}
 
 func (x *SuspendPartyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[46]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3202,7 @@ func (x *SuspendPartyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendPartyReply.ProtoReflect.Descriptor instead.
 func (*SuspendPartyReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{46}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SuspendPartyReply) GetRoster() *v1.Signed {
@@ -3093,7 +3220,7 @@ type ListPartiesRequest struct {
 
 func (x *ListPartiesRequest) Reset() {
 	*x = ListPartiesRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3232,7 @@ func (x *ListPartiesRequest) String() string {
 func (*ListPartiesRequest) ProtoMessage() {}
 
 func (x *ListPartiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[47]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3245,7 @@ func (x *ListPartiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartiesRequest.ProtoReflect.Descriptor instead.
 func (*ListPartiesRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{47}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{48}
 }
 
 type ListPartiesReply struct {
@@ -3130,7 +3257,7 @@ type ListPartiesReply struct {
 
 func (x *ListPartiesReply) Reset() {
 	*x = ListPartiesReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3142,7 +3269,7 @@ func (x *ListPartiesReply) String() string {
 func (*ListPartiesReply) ProtoMessage() {}
 
 func (x *ListPartiesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[48]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3155,7 +3282,7 @@ func (x *ListPartiesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartiesReply.ProtoReflect.Descriptor instead.
 func (*ListPartiesReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{48}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListPartiesReply) GetParties() []*Party {
@@ -3173,7 +3300,7 @@ type ListAllRequestsRequest struct {
 
 func (x *ListAllRequestsRequest) Reset() {
 	*x = ListAllRequestsRequest{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[49]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3312,7 @@ func (x *ListAllRequestsRequest) String() string {
 func (*ListAllRequestsRequest) ProtoMessage() {}
 
 func (x *ListAllRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[49]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3325,7 @@ func (x *ListAllRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListAllRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{49}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{50}
 }
 
 type ListAllRequestsReply struct {
@@ -3210,7 +3337,7 @@ type ListAllRequestsReply struct {
 
 func (x *ListAllRequestsReply) Reset() {
 	*x = ListAllRequestsReply{}
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[50]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3349,7 @@ func (x *ListAllRequestsReply) String() string {
 func (*ListAllRequestsReply) ProtoMessage() {}
 
 func (x *ListAllRequestsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[50]
+	mi := &file_yinqiao_catalog_v1_catalog_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3362,7 @@ func (x *ListAllRequestsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAllRequestsReply.ProtoReflect.Descriptor instead.
 func (*ListAllRequestsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{50}
+	return file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListAllRequestsReply) GetRequests() []*RequestView {
@@ -3312,7 +3439,7 @@ const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"\vpermissions\x18\x03 \x03(\tR\vpermissions\"7\n" +
 	"\vRoleBinding\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x12\n" +
-	"\x04role\x18\x02 \x01(\tR\x04role\"\xf2\x01\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\"\xae\x02\n" +
 	"\x06Limits\x12\x19\n" +
 	"\bmax_runs\x18\x01 \x01(\x03R\amaxRuns\x12)\n" +
 	"\x10min_intersection\x18\x02 \x01(\x03R\x0fminIntersection\x12*\n" +
@@ -3320,7 +3447,20 @@ const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"\n" +
 	"valid_from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tvalidFrom\x12;\n" +
 	"\vvalid_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"validUntil\"\xe8\x01\n" +
+	"validUntil\x12:\n" +
+	"\arelease\x18\x06 \x01(\v2 .yinqiao.catalog.v1.ReleaseRulesR\arelease\"\xd8\x02\n" +
+	"\fReleaseRules\x12\x1b\n" +
+	"\tmin_units\x18\x01 \x01(\x03R\bminUnits\x12#\n" +
+	"\rmin_providers\x18\x02 \x01(\x03R\fminProviders\x12'\n" +
+	"\x0fdominance_units\x18\x03 \x01(\x03R\x0edominanceUnits\x12+\n" +
+	"\x11dominance_percent\x18\x04 \x01(\x01R\x10dominancePercent\x12\x1b\n" +
+	"\tp_percent\x18\x05 \x01(\x01R\bpPercent\x12\x19\n" +
+	"\bround_to\x18\x06 \x01(\x03R\aroundTo\x12\x18\n" +
+	"\aepsilon\x18\a \x01(\x01R\aepsilon\x12\x14\n" +
+	"\x05delta\x18\b \x01(\x01R\x05delta\x12%\n" +
+	"\x0ebudget_epsilon\x18\t \x01(\x01R\rbudgetEpsilon\x12!\n" +
+	"\fbudget_delta\x18\n" +
+	" \x01(\x01R\vbudgetDelta\"\xe8\x01\n" +
 	"\bDecision\x12%\n" +
 	"\x0erequest_digest\x18\x01 \x01(\fR\rrequestDigest\x12\x1d\n" +
 	"\n" +
@@ -3524,7 +3664,7 @@ func file_yinqiao_catalog_v1_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_yinqiao_catalog_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_yinqiao_catalog_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_yinqiao_catalog_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_yinqiao_catalog_v1_catalog_proto_goTypes = []any{
 	(Subject)(0),                   // 0: yinqiao.catalog.v1.Subject
 	(State)(0),                     // 1: yinqiao.catalog.v1.State
@@ -3537,145 +3677,147 @@ var file_yinqiao_catalog_v1_catalog_proto_goTypes = []any{
 	(*Computation)(nil),            // 8: yinqiao.catalog.v1.Computation
 	(*RoleBinding)(nil),            // 9: yinqiao.catalog.v1.RoleBinding
 	(*Limits)(nil),                 // 10: yinqiao.catalog.v1.Limits
-	(*Decision)(nil),               // 11: yinqiao.catalog.v1.Decision
-	(*Grant)(nil),                  // 12: yinqiao.catalog.v1.Grant
-	(*Roster)(nil),                 // 13: yinqiao.catalog.v1.Roster
-	(*CodeTable)(nil),              // 14: yinqiao.catalog.v1.CodeTable
-	(*Code)(nil),                   // 15: yinqiao.catalog.v1.Code
-	(*Party)(nil),                  // 16: yinqiao.catalog.v1.Party
-	(*Status)(nil),                 // 17: yinqiao.catalog.v1.Status
-	(*RequestView)(nil),            // 18: yinqiao.catalog.v1.RequestView
-	(*HelloRequest)(nil),           // 19: yinqiao.catalog.v1.HelloRequest
-	(*HelloReply)(nil),             // 20: yinqiao.catalog.v1.HelloReply
-	(*EnrolRequest)(nil),           // 21: yinqiao.catalog.v1.EnrolRequest
-	(*EnrolReply)(nil),             // 22: yinqiao.catalog.v1.EnrolReply
-	(*GetRosterRequest)(nil),       // 23: yinqiao.catalog.v1.GetRosterRequest
-	(*GetRosterReply)(nil),         // 24: yinqiao.catalog.v1.GetRosterReply
-	(*RegisterEntryRequest)(nil),   // 25: yinqiao.catalog.v1.RegisterEntryRequest
-	(*RegisterEntryReply)(nil),     // 26: yinqiao.catalog.v1.RegisterEntryReply
-	(*ListEntriesRequest)(nil),     // 27: yinqiao.catalog.v1.ListEntriesRequest
-	(*ListEntriesReply)(nil),       // 28: yinqiao.catalog.v1.ListEntriesReply
-	(*FileRequestRequest)(nil),     // 29: yinqiao.catalog.v1.FileRequestRequest
-	(*FileRequestReply)(nil),       // 30: yinqiao.catalog.v1.FileRequestReply
-	(*SubmitRequestRequest)(nil),   // 31: yinqiao.catalog.v1.SubmitRequestRequest
-	(*SubmitRequestReply)(nil),     // 32: yinqiao.catalog.v1.SubmitRequestReply
-	(*ListRequestsRequest)(nil),    // 33: yinqiao.catalog.v1.ListRequestsRequest
-	(*ListRequestsReply)(nil),      // 34: yinqiao.catalog.v1.ListRequestsReply
-	(*DecideRequest)(nil),          // 35: yinqiao.catalog.v1.DecideRequest
-	(*DecideReply)(nil),            // 36: yinqiao.catalog.v1.DecideReply
-	(*GetGrantRequest)(nil),        // 37: yinqiao.catalog.v1.GetGrantRequest
-	(*GetGrantReply)(nil),          // 38: yinqiao.catalog.v1.GetGrantReply
-	(*SubjectKey)(nil),             // 39: yinqiao.catalog.v1.SubjectKey
-	(*GetStatusRequest)(nil),       // 40: yinqiao.catalog.v1.GetStatusRequest
-	(*GetStatusReply)(nil),         // 41: yinqiao.catalog.v1.GetStatusReply
-	(*InviteRequest)(nil),          // 42: yinqiao.catalog.v1.InviteRequest
-	(*InviteReply)(nil),            // 43: yinqiao.catalog.v1.InviteReply
-	(*ReviewRequest)(nil),          // 44: yinqiao.catalog.v1.ReviewRequest
-	(*ReviewReply)(nil),            // 45: yinqiao.catalog.v1.ReviewReply
-	(*RevokeRequest)(nil),          // 46: yinqiao.catalog.v1.RevokeRequest
-	(*RevokeReply)(nil),            // 47: yinqiao.catalog.v1.RevokeReply
-	(*SuspendPartyRequest)(nil),    // 48: yinqiao.catalog.v1.SuspendPartyRequest
-	(*SuspendPartyReply)(nil),      // 49: yinqiao.catalog.v1.SuspendPartyReply
-	(*ListPartiesRequest)(nil),     // 50: yinqiao.catalog.v1.ListPartiesRequest
-	(*ListPartiesReply)(nil),       // 51: yinqiao.catalog.v1.ListPartiesReply
-	(*ListAllRequestsRequest)(nil), // 52: yinqiao.catalog.v1.ListAllRequestsRequest
-	(*ListAllRequestsReply)(nil),   // 53: yinqiao.catalog.v1.ListAllRequestsReply
-	(*timestamppb.Timestamp)(nil),  // 54: google.protobuf.Timestamp
-	(*v1.Signed)(nil),              // 55: yinqiao.sign.v1.Signed
+	(*ReleaseRules)(nil),           // 11: yinqiao.catalog.v1.ReleaseRules
+	(*Decision)(nil),               // 12: yinqiao.catalog.v1.Decision
+	(*Grant)(nil),                  // 13: yinqiao.catalog.v1.Grant
+	(*Roster)(nil),                 // 14: yinqiao.catalog.v1.Roster
+	(*CodeTable)(nil),              // 15: yinqiao.catalog.v1.CodeTable
+	(*Code)(nil),                   // 16: yinqiao.catalog.v1.Code
+	(*Party)(nil),                  // 17: yinqiao.catalog.v1.Party
+	(*Status)(nil),                 // 18: yinqiao.catalog.v1.Status
+	(*RequestView)(nil),            // 19: yinqiao.catalog.v1.RequestView
+	(*HelloRequest)(nil),           // 20: yinqiao.catalog.v1.HelloRequest
+	(*HelloReply)(nil),             // 21: yinqiao.catalog.v1.HelloReply
+	(*EnrolRequest)(nil),           // 22: yinqiao.catalog.v1.EnrolRequest
+	(*EnrolReply)(nil),             // 23: yinqiao.catalog.v1.EnrolReply
+	(*GetRosterRequest)(nil),       // 24: yinqiao.catalog.v1.GetRosterRequest
+	(*GetRosterReply)(nil),         // 25: yinqiao.catalog.v1.GetRosterReply
+	(*RegisterEntryRequest)(nil),   // 26: yinqiao.catalog.v1.RegisterEntryRequest
+	(*RegisterEntryReply)(nil),     // 27: yinqiao.catalog.v1.RegisterEntryReply
+	(*ListEntriesRequest)(nil),     // 28: yinqiao.catalog.v1.ListEntriesRequest
+	(*ListEntriesReply)(nil),       // 29: yinqiao.catalog.v1.ListEntriesReply
+	(*FileRequestRequest)(nil),     // 30: yinqiao.catalog.v1.FileRequestRequest
+	(*FileRequestReply)(nil),       // 31: yinqiao.catalog.v1.FileRequestReply
+	(*SubmitRequestRequest)(nil),   // 32: yinqiao.catalog.v1.SubmitRequestRequest
+	(*SubmitRequestReply)(nil),     // 33: yinqiao.catalog.v1.SubmitRequestReply
+	(*ListRequestsRequest)(nil),    // 34: yinqiao.catalog.v1.ListRequestsRequest
+	(*ListRequestsReply)(nil),      // 35: yinqiao.catalog.v1.ListRequestsReply
+	(*DecideRequest)(nil),          // 36: yinqiao.catalog.v1.DecideRequest
+	(*DecideReply)(nil),            // 37: yinqiao.catalog.v1.DecideReply
+	(*GetGrantRequest)(nil),        // 38: yinqiao.catalog.v1.GetGrantRequest
+	(*GetGrantReply)(nil),          // 39: yinqiao.catalog.v1.GetGrantReply
+	(*SubjectKey)(nil),             // 40: yinqiao.catalog.v1.SubjectKey
+	(*GetStatusRequest)(nil),       // 41: yinqiao.catalog.v1.GetStatusRequest
+	(*GetStatusReply)(nil),         // 42: yinqiao.catalog.v1.GetStatusReply
+	(*InviteRequest)(nil),          // 43: yinqiao.catalog.v1.InviteRequest
+	(*InviteReply)(nil),            // 44: yinqiao.catalog.v1.InviteReply
+	(*ReviewRequest)(nil),          // 45: yinqiao.catalog.v1.ReviewRequest
+	(*ReviewReply)(nil),            // 46: yinqiao.catalog.v1.ReviewReply
+	(*RevokeRequest)(nil),          // 47: yinqiao.catalog.v1.RevokeRequest
+	(*RevokeReply)(nil),            // 48: yinqiao.catalog.v1.RevokeReply
+	(*SuspendPartyRequest)(nil),    // 49: yinqiao.catalog.v1.SuspendPartyRequest
+	(*SuspendPartyReply)(nil),      // 50: yinqiao.catalog.v1.SuspendPartyReply
+	(*ListPartiesRequest)(nil),     // 51: yinqiao.catalog.v1.ListPartiesRequest
+	(*ListPartiesReply)(nil),       // 52: yinqiao.catalog.v1.ListPartiesReply
+	(*ListAllRequestsRequest)(nil), // 53: yinqiao.catalog.v1.ListAllRequestsRequest
+	(*ListAllRequestsReply)(nil),   // 54: yinqiao.catalog.v1.ListAllRequestsReply
+	(*timestamppb.Timestamp)(nil),  // 55: google.protobuf.Timestamp
+	(*v1.Signed)(nil),              // 56: yinqiao.sign.v1.Signed
 }
 var file_yinqiao_catalog_v1_catalog_proto_depIdxs = []int32{
 	4,  // 0: yinqiao.catalog.v1.Entry.classification:type_name -> yinqiao.catalog.v1.Classification
 	5,  // 1: yinqiao.catalog.v1.Entry.items:type_name -> yinqiao.catalog.v1.Item
-	54, // 2: yinqiao.catalog.v1.Entry.published:type_name -> google.protobuf.Timestamp
+	55, // 2: yinqiao.catalog.v1.Entry.published:type_name -> google.protobuf.Timestamp
 	7,  // 3: yinqiao.catalog.v1.Request.uses:type_name -> yinqiao.catalog.v1.Use
 	8,  // 4: yinqiao.catalog.v1.Request.computations:type_name -> yinqiao.catalog.v1.Computation
 	10, // 5: yinqiao.catalog.v1.Request.limits:type_name -> yinqiao.catalog.v1.Limits
-	54, // 6: yinqiao.catalog.v1.Request.created:type_name -> google.protobuf.Timestamp
+	55, // 6: yinqiao.catalog.v1.Request.created:type_name -> google.protobuf.Timestamp
 	9,  // 7: yinqiao.catalog.v1.Computation.roles:type_name -> yinqiao.catalog.v1.RoleBinding
-	54, // 8: yinqiao.catalog.v1.Limits.valid_from:type_name -> google.protobuf.Timestamp
-	54, // 9: yinqiao.catalog.v1.Limits.valid_until:type_name -> google.protobuf.Timestamp
-	54, // 10: yinqiao.catalog.v1.Decision.decided:type_name -> google.protobuf.Timestamp
-	55, // 11: yinqiao.catalog.v1.Grant.request:type_name -> yinqiao.sign.v1.Signed
-	55, // 12: yinqiao.catalog.v1.Grant.entries:type_name -> yinqiao.sign.v1.Signed
-	55, // 13: yinqiao.catalog.v1.Grant.approvals:type_name -> yinqiao.sign.v1.Signed
-	54, // 14: yinqiao.catalog.v1.Grant.issued:type_name -> google.protobuf.Timestamp
-	16, // 15: yinqiao.catalog.v1.Roster.parties:type_name -> yinqiao.catalog.v1.Party
-	54, // 16: yinqiao.catalog.v1.Roster.issued:type_name -> google.protobuf.Timestamp
-	54, // 17: yinqiao.catalog.v1.Roster.expires:type_name -> google.protobuf.Timestamp
-	14, // 18: yinqiao.catalog.v1.Roster.code_table:type_name -> yinqiao.catalog.v1.CodeTable
-	15, // 19: yinqiao.catalog.v1.CodeTable.codes:type_name -> yinqiao.catalog.v1.Code
-	0,  // 20: yinqiao.catalog.v1.Status.subject:type_name -> yinqiao.catalog.v1.Subject
-	1,  // 21: yinqiao.catalog.v1.Status.state:type_name -> yinqiao.catalog.v1.State
-	54, // 22: yinqiao.catalog.v1.Status.issued:type_name -> google.protobuf.Timestamp
-	54, // 23: yinqiao.catalog.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	55, // 24: yinqiao.catalog.v1.RequestView.request:type_name -> yinqiao.sign.v1.Signed
-	2,  // 25: yinqiao.catalog.v1.RequestView.state:type_name -> yinqiao.catalog.v1.RequestState
-	55, // 26: yinqiao.catalog.v1.RequestView.decisions:type_name -> yinqiao.sign.v1.Signed
-	54, // 27: yinqiao.catalog.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
-	55, // 28: yinqiao.catalog.v1.EnrolReply.roster:type_name -> yinqiao.sign.v1.Signed
-	55, // 29: yinqiao.catalog.v1.GetRosterReply.roster:type_name -> yinqiao.sign.v1.Signed
-	55, // 30: yinqiao.catalog.v1.RegisterEntryRequest.entry:type_name -> yinqiao.sign.v1.Signed
-	55, // 31: yinqiao.catalog.v1.RegisterEntryReply.status:type_name -> yinqiao.sign.v1.Signed
-	55, // 32: yinqiao.catalog.v1.ListEntriesReply.entries:type_name -> yinqiao.sign.v1.Signed
-	55, // 33: yinqiao.catalog.v1.FileRequestRequest.request:type_name -> yinqiao.sign.v1.Signed
-	18, // 34: yinqiao.catalog.v1.FileRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	18, // 35: yinqiao.catalog.v1.SubmitRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	18, // 36: yinqiao.catalog.v1.ListRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
-	55, // 37: yinqiao.catalog.v1.DecideRequest.decision:type_name -> yinqiao.sign.v1.Signed
-	18, // 38: yinqiao.catalog.v1.DecideReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	55, // 39: yinqiao.catalog.v1.GetGrantReply.grant:type_name -> yinqiao.sign.v1.Signed
-	55, // 40: yinqiao.catalog.v1.GetGrantReply.status:type_name -> yinqiao.sign.v1.Signed
-	55, // 41: yinqiao.catalog.v1.GetGrantReply.entry_statuses:type_name -> yinqiao.sign.v1.Signed
-	55, // 42: yinqiao.catalog.v1.GetGrantReply.roster:type_name -> yinqiao.sign.v1.Signed
-	0,  // 43: yinqiao.catalog.v1.SubjectKey.subject:type_name -> yinqiao.catalog.v1.Subject
-	39, // 44: yinqiao.catalog.v1.GetStatusRequest.subjects:type_name -> yinqiao.catalog.v1.SubjectKey
-	55, // 45: yinqiao.catalog.v1.GetStatusReply.statuses:type_name -> yinqiao.sign.v1.Signed
-	55, // 46: yinqiao.catalog.v1.GetStatusReply.roster:type_name -> yinqiao.sign.v1.Signed
-	18, // 47: yinqiao.catalog.v1.ReviewReply.request:type_name -> yinqiao.catalog.v1.RequestView
-	0,  // 48: yinqiao.catalog.v1.RevokeRequest.subject:type_name -> yinqiao.catalog.v1.Subject
-	55, // 49: yinqiao.catalog.v1.RevokeReply.status:type_name -> yinqiao.sign.v1.Signed
-	55, // 50: yinqiao.catalog.v1.SuspendPartyReply.roster:type_name -> yinqiao.sign.v1.Signed
-	16, // 51: yinqiao.catalog.v1.ListPartiesReply.parties:type_name -> yinqiao.catalog.v1.Party
-	18, // 52: yinqiao.catalog.v1.ListAllRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
-	19, // 53: yinqiao.catalog.v1.Platform.Hello:input_type -> yinqiao.catalog.v1.HelloRequest
-	21, // 54: yinqiao.catalog.v1.Platform.Enrol:input_type -> yinqiao.catalog.v1.EnrolRequest
-	23, // 55: yinqiao.catalog.v1.Platform.GetRoster:input_type -> yinqiao.catalog.v1.GetRosterRequest
-	25, // 56: yinqiao.catalog.v1.Platform.RegisterEntry:input_type -> yinqiao.catalog.v1.RegisterEntryRequest
-	27, // 57: yinqiao.catalog.v1.Platform.ListEntries:input_type -> yinqiao.catalog.v1.ListEntriesRequest
-	29, // 58: yinqiao.catalog.v1.Platform.FileRequest:input_type -> yinqiao.catalog.v1.FileRequestRequest
-	31, // 59: yinqiao.catalog.v1.Platform.SubmitRequest:input_type -> yinqiao.catalog.v1.SubmitRequestRequest
-	33, // 60: yinqiao.catalog.v1.Platform.ListRequests:input_type -> yinqiao.catalog.v1.ListRequestsRequest
-	35, // 61: yinqiao.catalog.v1.Platform.Decide:input_type -> yinqiao.catalog.v1.DecideRequest
-	37, // 62: yinqiao.catalog.v1.Platform.GetGrant:input_type -> yinqiao.catalog.v1.GetGrantRequest
-	40, // 63: yinqiao.catalog.v1.Platform.GetStatus:input_type -> yinqiao.catalog.v1.GetStatusRequest
-	42, // 64: yinqiao.catalog.v1.Admin.Invite:input_type -> yinqiao.catalog.v1.InviteRequest
-	44, // 65: yinqiao.catalog.v1.Admin.Review:input_type -> yinqiao.catalog.v1.ReviewRequest
-	46, // 66: yinqiao.catalog.v1.Admin.Revoke:input_type -> yinqiao.catalog.v1.RevokeRequest
-	48, // 67: yinqiao.catalog.v1.Admin.SuspendParty:input_type -> yinqiao.catalog.v1.SuspendPartyRequest
-	50, // 68: yinqiao.catalog.v1.Admin.ListParties:input_type -> yinqiao.catalog.v1.ListPartiesRequest
-	52, // 69: yinqiao.catalog.v1.Admin.ListAllRequests:input_type -> yinqiao.catalog.v1.ListAllRequestsRequest
-	20, // 70: yinqiao.catalog.v1.Platform.Hello:output_type -> yinqiao.catalog.v1.HelloReply
-	22, // 71: yinqiao.catalog.v1.Platform.Enrol:output_type -> yinqiao.catalog.v1.EnrolReply
-	24, // 72: yinqiao.catalog.v1.Platform.GetRoster:output_type -> yinqiao.catalog.v1.GetRosterReply
-	26, // 73: yinqiao.catalog.v1.Platform.RegisterEntry:output_type -> yinqiao.catalog.v1.RegisterEntryReply
-	28, // 74: yinqiao.catalog.v1.Platform.ListEntries:output_type -> yinqiao.catalog.v1.ListEntriesReply
-	30, // 75: yinqiao.catalog.v1.Platform.FileRequest:output_type -> yinqiao.catalog.v1.FileRequestReply
-	32, // 76: yinqiao.catalog.v1.Platform.SubmitRequest:output_type -> yinqiao.catalog.v1.SubmitRequestReply
-	34, // 77: yinqiao.catalog.v1.Platform.ListRequests:output_type -> yinqiao.catalog.v1.ListRequestsReply
-	36, // 78: yinqiao.catalog.v1.Platform.Decide:output_type -> yinqiao.catalog.v1.DecideReply
-	38, // 79: yinqiao.catalog.v1.Platform.GetGrant:output_type -> yinqiao.catalog.v1.GetGrantReply
-	41, // 80: yinqiao.catalog.v1.Platform.GetStatus:output_type -> yinqiao.catalog.v1.GetStatusReply
-	43, // 81: yinqiao.catalog.v1.Admin.Invite:output_type -> yinqiao.catalog.v1.InviteReply
-	45, // 82: yinqiao.catalog.v1.Admin.Review:output_type -> yinqiao.catalog.v1.ReviewReply
-	47, // 83: yinqiao.catalog.v1.Admin.Revoke:output_type -> yinqiao.catalog.v1.RevokeReply
-	49, // 84: yinqiao.catalog.v1.Admin.SuspendParty:output_type -> yinqiao.catalog.v1.SuspendPartyReply
-	51, // 85: yinqiao.catalog.v1.Admin.ListParties:output_type -> yinqiao.catalog.v1.ListPartiesReply
-	53, // 86: yinqiao.catalog.v1.Admin.ListAllRequests:output_type -> yinqiao.catalog.v1.ListAllRequestsReply
-	70, // [70:87] is the sub-list for method output_type
-	53, // [53:70] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	55, // 8: yinqiao.catalog.v1.Limits.valid_from:type_name -> google.protobuf.Timestamp
+	55, // 9: yinqiao.catalog.v1.Limits.valid_until:type_name -> google.protobuf.Timestamp
+	11, // 10: yinqiao.catalog.v1.Limits.release:type_name -> yinqiao.catalog.v1.ReleaseRules
+	55, // 11: yinqiao.catalog.v1.Decision.decided:type_name -> google.protobuf.Timestamp
+	56, // 12: yinqiao.catalog.v1.Grant.request:type_name -> yinqiao.sign.v1.Signed
+	56, // 13: yinqiao.catalog.v1.Grant.entries:type_name -> yinqiao.sign.v1.Signed
+	56, // 14: yinqiao.catalog.v1.Grant.approvals:type_name -> yinqiao.sign.v1.Signed
+	55, // 15: yinqiao.catalog.v1.Grant.issued:type_name -> google.protobuf.Timestamp
+	17, // 16: yinqiao.catalog.v1.Roster.parties:type_name -> yinqiao.catalog.v1.Party
+	55, // 17: yinqiao.catalog.v1.Roster.issued:type_name -> google.protobuf.Timestamp
+	55, // 18: yinqiao.catalog.v1.Roster.expires:type_name -> google.protobuf.Timestamp
+	15, // 19: yinqiao.catalog.v1.Roster.code_table:type_name -> yinqiao.catalog.v1.CodeTable
+	16, // 20: yinqiao.catalog.v1.CodeTable.codes:type_name -> yinqiao.catalog.v1.Code
+	0,  // 21: yinqiao.catalog.v1.Status.subject:type_name -> yinqiao.catalog.v1.Subject
+	1,  // 22: yinqiao.catalog.v1.Status.state:type_name -> yinqiao.catalog.v1.State
+	55, // 23: yinqiao.catalog.v1.Status.issued:type_name -> google.protobuf.Timestamp
+	55, // 24: yinqiao.catalog.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	56, // 25: yinqiao.catalog.v1.RequestView.request:type_name -> yinqiao.sign.v1.Signed
+	2,  // 26: yinqiao.catalog.v1.RequestView.state:type_name -> yinqiao.catalog.v1.RequestState
+	56, // 27: yinqiao.catalog.v1.RequestView.decisions:type_name -> yinqiao.sign.v1.Signed
+	55, // 28: yinqiao.catalog.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
+	56, // 29: yinqiao.catalog.v1.EnrolReply.roster:type_name -> yinqiao.sign.v1.Signed
+	56, // 30: yinqiao.catalog.v1.GetRosterReply.roster:type_name -> yinqiao.sign.v1.Signed
+	56, // 31: yinqiao.catalog.v1.RegisterEntryRequest.entry:type_name -> yinqiao.sign.v1.Signed
+	56, // 32: yinqiao.catalog.v1.RegisterEntryReply.status:type_name -> yinqiao.sign.v1.Signed
+	56, // 33: yinqiao.catalog.v1.ListEntriesReply.entries:type_name -> yinqiao.sign.v1.Signed
+	56, // 34: yinqiao.catalog.v1.FileRequestRequest.request:type_name -> yinqiao.sign.v1.Signed
+	19, // 35: yinqiao.catalog.v1.FileRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	19, // 36: yinqiao.catalog.v1.SubmitRequestReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	19, // 37: yinqiao.catalog.v1.ListRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
+	56, // 38: yinqiao.catalog.v1.DecideRequest.decision:type_name -> yinqiao.sign.v1.Signed
+	19, // 39: yinqiao.catalog.v1.DecideReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	56, // 40: yinqiao.catalog.v1.GetGrantReply.grant:type_name -> yinqiao.sign.v1.Signed
+	56, // 41: yinqiao.catalog.v1.GetGrantReply.status:type_name -> yinqiao.sign.v1.Signed
+	56, // 42: yinqiao.catalog.v1.GetGrantReply.entry_statuses:type_name -> yinqiao.sign.v1.Signed
+	56, // 43: yinqiao.catalog.v1.GetGrantReply.roster:type_name -> yinqiao.sign.v1.Signed
+	0,  // 44: yinqiao.catalog.v1.SubjectKey.subject:type_name -> yinqiao.catalog.v1.Subject
+	40, // 45: yinqiao.catalog.v1.GetStatusRequest.subjects:type_name -> yinqiao.catalog.v1.SubjectKey
+	56, // 46: yinqiao.catalog.v1.GetStatusReply.statuses:type_name -> yinqiao.sign.v1.Signed
+	56, // 47: yinqiao.catalog.v1.GetStatusReply.roster:type_name -> yinqiao.sign.v1.Signed
+	19, // 48: yinqiao.catalog.v1.ReviewReply.request:type_name -> yinqiao.catalog.v1.RequestView
+	0,  // 49: yinqiao.catalog.v1.RevokeRequest.subject:type_name -> yinqiao.catalog.v1.Subject
+	56, // 50: yinqiao.catalog.v1.RevokeReply.status:type_name -> yinqiao.sign.v1.Signed
+	56, // 51: yinqiao.catalog.v1.SuspendPartyReply.roster:type_name -> yinqiao.sign.v1.Signed
+	17, // 52: yinqiao.catalog.v1.ListPartiesReply.parties:type_name -> yinqiao.catalog.v1.Party
+	19, // 53: yinqiao.catalog.v1.ListAllRequestsReply.requests:type_name -> yinqiao.catalog.v1.RequestView
+	20, // 54: yinqiao.catalog.v1.Platform.Hello:input_type -> yinqiao.catalog.v1.HelloRequest
+	22, // 55: yinqiao.catalog.v1.Platform.Enrol:input_type -> yinqiao.catalog.v1.EnrolRequest
+	24, // 56: yinqiao.catalog.v1.Platform.GetRoster:input_type -> yinqiao.catalog.v1.GetRosterRequest
+	26, // 57: yinqiao.catalog.v1.Platform.RegisterEntry:input_type -> yinqiao.catalog.v1.RegisterEntryRequest
+	28, // 58: yinqiao.catalog.v1.Platform.ListEntries:input_type -> yinqiao.catalog.v1.ListEntriesRequest
+	30, // 59: yinqiao.catalog.v1.Platform.FileRequest:input_type -> yinqiao.catalog.v1.FileRequestRequest
+	32, // 60: yinqiao.catalog.v1.Platform.SubmitRequest:input_type -> yinqiao.catalog.v1.SubmitRequestRequest
+	34, // 61: yinqiao.catalog.v1.Platform.ListRequests:input_type -> yinqiao.catalog.v1.ListRequestsRequest
+	36, // 62: yinqiao.catalog.v1.Platform.Decide:input_type -> yinqiao.catalog.v1.DecideRequest
+	38, // 63: yinqiao.catalog.v1.Platform.GetGrant:input_type -> yinqiao.catalog.v1.GetGrantRequest
+	41, // 64: yinqiao.catalog.v1.Platform.GetStatus:input_type -> yinqiao.catalog.v1.GetStatusRequest
+	43, // 65: yinqiao.catalog.v1.Admin.Invite:input_type -> yinqiao.catalog.v1.InviteRequest
+	45, // 66: yinqiao.catalog.v1.Admin.Review:input_type -> yinqiao.catalog.v1.ReviewRequest
+	47, // 67: yinqiao.catalog.v1.Admin.Revoke:input_type -> yinqiao.catalog.v1.RevokeRequest
+	49, // 68: yinqiao.catalog.v1.Admin.SuspendParty:input_type -> yinqiao.catalog.v1.SuspendPartyRequest
+	51, // 69: yinqiao.catalog.v1.Admin.ListParties:input_type -> yinqiao.catalog.v1.ListPartiesRequest
+	53, // 70: yinqiao.catalog.v1.Admin.ListAllRequests:input_type -> yinqiao.catalog.v1.ListAllRequestsRequest
+	21, // 71: yinqiao.catalog.v1.Platform.Hello:output_type -> yinqiao.catalog.v1.HelloReply
+	23, // 72: yinqiao.catalog.v1.Platform.Enrol:output_type -> yinqiao.catalog.v1.EnrolReply
+	25, // 73: yinqiao.catalog.v1.Platform.GetRoster:output_type -> yinqiao.catalog.v1.GetRosterReply
+	27, // 74: yinqiao.catalog.v1.Platform.RegisterEntry:output_type -> yinqiao.catalog.v1.RegisterEntryReply
+	29, // 75: yinqiao.catalog.v1.Platform.ListEntries:output_type -> yinqiao.catalog.v1.ListEntriesReply
+	31, // 76: yinqiao.catalog.v1.Platform.FileRequest:output_type -> yinqiao.catalog.v1.FileRequestReply
+	33, // 77: yinqiao.catalog.v1.Platform.SubmitRequest:output_type -> yinqiao.catalog.v1.SubmitRequestReply
+	35, // 78: yinqiao.catalog.v1.Platform.ListRequests:output_type -> yinqiao.catalog.v1.ListRequestsReply
+	37, // 79: yinqiao.catalog.v1.Platform.Decide:output_type -> yinqiao.catalog.v1.DecideReply
+	39, // 80: yinqiao.catalog.v1.Platform.GetGrant:output_type -> yinqiao.catalog.v1.GetGrantReply
+	42, // 81: yinqiao.catalog.v1.Platform.GetStatus:output_type -> yinqiao.catalog.v1.GetStatusReply
+	44, // 82: yinqiao.catalog.v1.Admin.Invite:output_type -> yinqiao.catalog.v1.InviteReply
+	46, // 83: yinqiao.catalog.v1.Admin.Review:output_type -> yinqiao.catalog.v1.ReviewReply
+	48, // 84: yinqiao.catalog.v1.Admin.Revoke:output_type -> yinqiao.catalog.v1.RevokeReply
+	50, // 85: yinqiao.catalog.v1.Admin.SuspendParty:output_type -> yinqiao.catalog.v1.SuspendPartyReply
+	52, // 86: yinqiao.catalog.v1.Admin.ListParties:output_type -> yinqiao.catalog.v1.ListPartiesReply
+	54, // 87: yinqiao.catalog.v1.Admin.ListAllRequests:output_type -> yinqiao.catalog.v1.ListAllRequestsReply
+	71, // [71:88] is the sub-list for method output_type
+	54, // [54:71] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_yinqiao_catalog_v1_catalog_proto_init() }
@@ -3689,7 +3831,7 @@ func file_yinqiao_catalog_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_catalog_v1_catalog_proto_rawDesc), len(file_yinqiao_catalog_v1_catalog_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

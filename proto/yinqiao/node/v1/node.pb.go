@@ -1520,12 +1520,16 @@ type JobView struct {
 	Counts           map[string]int64       `protobuf:"bytes,17,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Seconds          float64                `protobuf:"fixed64,18,opt,name=seconds,proto3" json:"seconds,omitempty"`
 	Receipt          *ReceiptRef            `protobuf:"bytes,19,opt,name=receipt,proto3" json:"receipt,omitempty"`
-	Run              string                 `protobuf:"bytes,20,opt,name=run,proto3" json:"run,omitempty"`                                                     // of a resumed job: the job of the run's first attempt
-	Attempt          int64                  `protobuf:"varint,21,opt,name=attempt,proto3" json:"attempt,omitempty"`                                            // of a resumed job: which attempt it is, from 2
-	Rate             float64                `protobuf:"fixed64,22,opt,name=rate,proto3" json:"rate,omitempty"`                                                 // units of done and total per second, in this stage; 0: not known
-	RemainingSeconds float64                `protobuf:"fixed64,23,opt,name=remaining_seconds,json=remainingSeconds,proto3" json:"remaining_seconds,omitempty"` // of this stage; 0: not known
-	Choice           string                 `protobuf:"bytes,25,opt,name=choice,proto3" json:"choice,omitempty"`                                               // why this kind was chosen, where the submission left that open
-	Resumable        bool                   `protobuf:"varint,24,opt,name=resumable,proto3" json:"resumable,omitempty"`                                        // it failed and left what a further attempt can use
+	Run              string                 `protobuf:"bytes,20,opt,name=run,proto3" json:"run,omitempty"`                                                                                   // of a resumed job: the job of the run's first attempt
+	Attempt          int64                  `protobuf:"varint,21,opt,name=attempt,proto3" json:"attempt,omitempty"`                                                                          // of a resumed job: which attempt it is, from 2
+	Rate             float64                `protobuf:"fixed64,22,opt,name=rate,proto3" json:"rate,omitempty"`                                                                               // units of done and total per second, in this stage; 0: not known
+	RemainingSeconds float64                `protobuf:"fixed64,23,opt,name=remaining_seconds,json=remainingSeconds,proto3" json:"remaining_seconds,omitempty"`                               // of this stage; 0: not known
+	Choice           string                 `protobuf:"bytes,25,opt,name=choice,proto3" json:"choice,omitempty"`                                                                             // why this kind was chosen, where the submission left that open
+	Resumable        bool                   `protobuf:"varint,24,opt,name=resumable,proto3" json:"resumable,omitempty"`                                                                      // it failed and left what a further attempt can use
+	Digests          map[string][]byte      `protobuf:"bytes,26,rep,name=digests,proto3" json:"digests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of what the parties agreed on, as in the receipt
+	Next             string                 `protobuf:"bytes,27,opt,name=next,proto3" json:"next,omitempty"`                                                                                 // of a job that failed: the job that goes on with its run
+	Restarts         bool                   `protobuf:"varint,28,opt,name=restarts,proto3" json:"restarts,omitempty"`                                                                        // of a job that failed: this node begins a further attempt by itself
+	Privacy          *PrivacySpent          `protobuf:"bytes,29,opt,name=privacy,proto3" json:"privacy,omitempty"`                                                                           // of a job that spent of its request's privacy budget, at this party
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1735,18 +1739,115 @@ func (x *JobView) GetResumable() bool {
 	return false
 }
 
+func (x *JobView) GetDigests() map[string][]byte {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *JobView) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *JobView) GetRestarts() bool {
+	if x != nil {
+		return x.Restarts
+	}
+	return false
+}
+
+func (x *JobView) GetPrivacy() *PrivacySpent {
+	if x != nil {
+		return x.Privacy
+	}
+	return nil
+}
+
+type PrivacySpent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epsilon       float64                `protobuf:"fixed64,1,opt,name=epsilon,proto3" json:"epsilon,omitempty"` // by this job
+	Delta         float64                `protobuf:"fixed64,2,opt,name=delta,proto3" json:"delta,omitempty"`
+	EpsilonLeft   float64                `protobuf:"fixed64,3,opt,name=epsilon_left,json=epsilonLeft,proto3" json:"epsilon_left,omitempty"` // of all releases', when it had spent
+	DeltaLeft     float64                `protobuf:"fixed64,4,opt,name=delta_left,json=deltaLeft,proto3" json:"delta_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrivacySpent) Reset() {
+	*x = PrivacySpent{}
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrivacySpent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrivacySpent) ProtoMessage() {}
+
+func (x *PrivacySpent) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrivacySpent.ProtoReflect.Descriptor instead.
+func (*PrivacySpent) Descriptor() ([]byte, []int) {
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PrivacySpent) GetEpsilon() float64 {
+	if x != nil {
+		return x.Epsilon
+	}
+	return 0
+}
+
+func (x *PrivacySpent) GetDelta() float64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *PrivacySpent) GetEpsilonLeft() float64 {
+	if x != nil {
+		return x.EpsilonLeft
+	}
+	return 0
+}
+
+func (x *PrivacySpent) GetDeltaLeft() float64 {
+	if x != nil {
+		return x.DeltaLeft
+	}
+	return 0
+}
+
 type JobParty struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Party         string                 `protobuf:"bytes,1,opt,name=party,proto3" json:"party,omitempty"`
 	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	Rows          int64                  `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	Lost          string                 `protobuf:"bytes,4,opt,name=lost,proto3" json:"lost,omitempty"` // the class with which it left, where the job went on without it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobParty) Reset() {
 	*x = JobParty{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1859,7 @@ func (x *JobParty) String() string {
 func (*JobParty) ProtoMessage() {}
 
 func (x *JobParty) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[28]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1872,7 @@ func (x *JobParty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobParty.ProtoReflect.Descriptor instead.
 func (*JobParty) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{28}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JobParty) GetParty() string {
@@ -1795,6 +1896,13 @@ func (x *JobParty) GetRows() int64 {
 	return 0
 }
 
+func (x *JobParty) GetLost() string {
+	if x != nil {
+		return x.Lost
+	}
+	return ""
+}
+
 type ReceiptRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -1805,7 +1913,7 @@ type ReceiptRef struct {
 
 func (x *ReceiptRef) Reset() {
 	*x = ReceiptRef{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1925,7 @@ func (x *ReceiptRef) String() string {
 func (*ReceiptRef) ProtoMessage() {}
 
 func (x *ReceiptRef) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[29]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1938,7 @@ func (x *ReceiptRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptRef.ProtoReflect.Descriptor instead.
 func (*ReceiptRef) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{29}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReceiptRef) GetDigest() []byte {
@@ -1855,7 +1963,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1975,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[30]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1988,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{30}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{31}
 }
 
 type ListJobsReply struct {
@@ -1892,7 +2000,7 @@ type ListJobsReply struct {
 
 func (x *ListJobsReply) Reset() {
 	*x = ListJobsReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2012,7 @@ func (x *ListJobsReply) String() string {
 func (*ListJobsReply) ProtoMessage() {}
 
 func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[31]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2025,7 @@ func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsReply.ProtoReflect.Descriptor instead.
 func (*ListJobsReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{31}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListJobsReply) GetJobs() []*JobView {
@@ -1936,7 +2044,7 @@ type CancelJobRequest struct {
 
 func (x *CancelJobRequest) Reset() {
 	*x = CancelJobRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2056,7 @@ func (x *CancelJobRequest) String() string {
 func (*CancelJobRequest) ProtoMessage() {}
 
 func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[32]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2069,7 @@ func (x *CancelJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobRequest.ProtoReflect.Descriptor instead.
 func (*CancelJobRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{32}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CancelJobRequest) GetJob() string {
@@ -1979,7 +2087,7 @@ type CancelJobReply struct {
 
 func (x *CancelJobReply) Reset() {
 	*x = CancelJobReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2099,7 @@ func (x *CancelJobReply) String() string {
 func (*CancelJobReply) ProtoMessage() {}
 
 func (x *CancelJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[33]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,20 +2112,21 @@ func (x *CancelJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelJobReply.ProtoReflect.Descriptor instead.
 func (*CancelJobReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{33}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{34}
 }
 
 type GetResultRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Table         string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	Table         string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"` // a table, as CSV; or
+	File          string                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`   // a file by its name. Both blank: values, tables and files
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResultRequest) Reset() {
 	*x = GetResultRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2138,7 @@ func (x *GetResultRequest) String() string {
 func (*GetResultRequest) ProtoMessage() {}
 
 func (x *GetResultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[34]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2151,7 @@ func (x *GetResultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResultRequest.ProtoReflect.Descriptor instead.
 func (*GetResultRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{34}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetResultRequest) GetJob() string {
@@ -2059,18 +2168,26 @@ func (x *GetResultRequest) GetTable() string {
 	return ""
 }
 
+func (x *GetResultRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
 type GetResultReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Values        []byte                 `protobuf:"bytes,1,opt,name=values,proto3" json:"values,omitempty"` // JSON object; first message only
 	Tables        []string               `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"` // names
-	Chunk         []byte                 `protobuf:"bytes,3,opt,name=chunk,proto3" json:"chunk,omitempty"`   // CSV of the table asked for
+	Chunk         []byte                 `protobuf:"bytes,3,opt,name=chunk,proto3" json:"chunk,omitempty"`   // the next piece of what was asked for
+	Files         []*ResultFile          `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`   // sorted by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResultReply) Reset() {
 	*x = GetResultReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2199,7 @@ func (x *GetResultReply) String() string {
 func (*GetResultReply) ProtoMessage() {}
 
 func (x *GetResultReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[35]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2212,7 @@ func (x *GetResultReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResultReply.ProtoReflect.Descriptor instead.
 func (*GetResultReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{35}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetResultReply) GetValues() []byte {
@@ -2119,6 +2236,82 @@ func (x *GetResultReply) GetChunk() []byte {
 	return nil
 }
 
+func (x *GetResultReply) GetFiles() []*ResultFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// ResultFile is a file of a result.
+type ResultFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // "by-state.csv", "manifest.json"
+	Table         string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`   // that it holds; blank for values, notes and manifest
+	Format        string                 `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"` // csv, json, parquet, svg
+	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultFile) Reset() {
+	*x = ResultFile{}
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultFile) ProtoMessage() {}
+
+func (x *ResultFile) ProtoReflect() protoreflect.Message {
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultFile.ProtoReflect.Descriptor instead.
+func (*ResultFile) Descriptor() ([]byte, []int) {
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ResultFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResultFile) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *ResultFile) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *ResultFile) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type ListAuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -2129,7 +2322,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2334,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[36]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2347,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{36}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListAuditRequest) GetFrom() uint64 {
@@ -2181,7 +2374,7 @@ type ListAuditReply struct {
 
 func (x *ListAuditReply) Reset() {
 	*x = ListAuditReply{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[37]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2386,7 @@ func (x *ListAuditReply) String() string {
 func (*ListAuditReply) ProtoMessage() {}
 
 func (x *ListAuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[37]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2399,7 @@ func (x *ListAuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditReply.ProtoReflect.Descriptor instead.
 func (*ListAuditReply) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{37}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListAuditReply) GetSize() uint64 {
@@ -2235,7 +2428,7 @@ type AuditLine struct {
 
 func (x *AuditLine) Reset() {
 	*x = AuditLine{}
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[38]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2440,7 @@ func (x *AuditLine) String() string {
 func (*AuditLine) ProtoMessage() {}
 
 func (x *AuditLine) ProtoReflect() protoreflect.Message {
-	mi := &file_yinqiao_node_v1_node_proto_msgTypes[38]
+	mi := &file_yinqiao_node_v1_node_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2453,7 @@ func (x *AuditLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditLine.ProtoReflect.Descriptor instead.
 func (*AuditLine) Descriptor() ([]byte, []int) {
-	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{38}
+	return file_yinqiao_node_v1_node_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuditLine) GetIndex() uint64 {
@@ -2389,7 +2582,7 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x03R\aattempt\"#\n" +
 	"\x0fWatchJobRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\x9e\a\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x84\t\n" +
 	"\aJobView\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x12\n" +
@@ -2416,18 +2609,32 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x04rate\x18\x16 \x01(\x01R\x04rate\x12+\n" +
 	"\x11remaining_seconds\x18\x17 \x01(\x01R\x10remainingSeconds\x12\x16\n" +
 	"\x06choice\x18\x19 \x01(\tR\x06choice\x12\x1c\n" +
-	"\tresumable\x18\x18 \x01(\bR\tresumable\x1a8\n" +
+	"\tresumable\x18\x18 \x01(\bR\tresumable\x12?\n" +
+	"\adigests\x18\x1a \x03(\v2%.yinqiao.node.v1.JobView.DigestsEntryR\adigests\x12\x12\n" +
+	"\x04next\x18\x1b \x01(\tR\x04next\x12\x1a\n" +
+	"\brestarts\x18\x1c \x01(\bR\brestarts\x127\n" +
+	"\aprivacy\x18\x1d \x01(\v2\x1d.yinqiao.node.v1.PrivacySpentR\aprivacy\x1a8\n" +
 	"\n" +
 	"UnitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"H\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
+	"\fDigestsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x80\x01\n" +
+	"\fPrivacySpent\x12\x18\n" +
+	"\aepsilon\x18\x01 \x01(\x01R\aepsilon\x12\x14\n" +
+	"\x05delta\x18\x02 \x01(\x01R\x05delta\x12!\n" +
+	"\fepsilon_left\x18\x03 \x01(\x01R\vepsilonLeft\x12\x1d\n" +
+	"\n" +
+	"delta_left\x18\x04 \x01(\x01R\tdeltaLeft\"\\\n" +
 	"\bJobParty\x12\x14\n" +
 	"\x05party\x18\x01 \x01(\tR\x05party\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
-	"\x04rows\x18\x03 \x01(\x03R\x04rows\":\n" +
+	"\x04rows\x18\x03 \x01(\x03R\x04rows\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\tR\x04lost\":\n" +
 	"\n" +
 	"ReceiptRef\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x14\n" +
@@ -2437,14 +2644,22 @@ const file_yinqiao_node_v1_node_proto_rawDesc = "" +
 	"\x04jobs\x18\x01 \x03(\v2\x18.yinqiao.node.v1.JobViewR\x04jobs\"$\n" +
 	"\x10CancelJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"\x10\n" +
-	"\x0eCancelJobReply\":\n" +
+	"\x0eCancelJobReply\"N\n" +
 	"\x10GetResultRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
-	"\x05table\x18\x02 \x01(\tR\x05table\"V\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\tR\x04file\"\x89\x01\n" +
 	"\x0eGetResultReply\x12\x16\n" +
 	"\x06values\x18\x01 \x01(\fR\x06values\x12\x16\n" +
 	"\x06tables\x18\x02 \x03(\tR\x06tables\x12\x14\n" +
-	"\x05chunk\x18\x03 \x01(\fR\x05chunk\"<\n" +
+	"\x05chunk\x18\x03 \x01(\fR\x05chunk\x121\n" +
+	"\x05files\x18\x04 \x03(\v2\x1b.yinqiao.node.v1.ResultFileR\x05files\"d\n" +
+	"\n" +
+	"ResultFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x16\n" +
+	"\x06format\x18\x03 \x01(\tR\x06format\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"<\n" +
 	"\x10ListAuditRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\"V\n" +
@@ -2487,7 +2702,7 @@ func file_yinqiao_node_v1_node_proto_rawDescGZIP() []byte {
 	return file_yinqiao_node_v1_node_proto_rawDescData
 }
 
-var file_yinqiao_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_yinqiao_node_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_yinqiao_node_v1_node_proto_goTypes = []any{
 	(*InfoRequest)(nil),           // 0: yinqiao.node.v1.InfoRequest
 	(*InfoReply)(nil),             // 1: yinqiao.node.v1.InfoReply
@@ -2517,84 +2732,90 @@ var file_yinqiao_node_v1_node_proto_goTypes = []any{
 	(*ResumeJobReply)(nil),        // 25: yinqiao.node.v1.ResumeJobReply
 	(*WatchJobRequest)(nil),       // 26: yinqiao.node.v1.WatchJobRequest
 	(*JobView)(nil),               // 27: yinqiao.node.v1.JobView
-	(*JobParty)(nil),              // 28: yinqiao.node.v1.JobParty
-	(*ReceiptRef)(nil),            // 29: yinqiao.node.v1.ReceiptRef
-	(*ListJobsRequest)(nil),       // 30: yinqiao.node.v1.ListJobsRequest
-	(*ListJobsReply)(nil),         // 31: yinqiao.node.v1.ListJobsReply
-	(*CancelJobRequest)(nil),      // 32: yinqiao.node.v1.CancelJobRequest
-	(*CancelJobReply)(nil),        // 33: yinqiao.node.v1.CancelJobReply
-	(*GetResultRequest)(nil),      // 34: yinqiao.node.v1.GetResultRequest
-	(*GetResultReply)(nil),        // 35: yinqiao.node.v1.GetResultReply
-	(*ListAuditRequest)(nil),      // 36: yinqiao.node.v1.ListAuditRequest
-	(*ListAuditReply)(nil),        // 37: yinqiao.node.v1.ListAuditReply
-	(*AuditLine)(nil),             // 38: yinqiao.node.v1.AuditLine
-	nil,                           // 39: yinqiao.node.v1.JobView.UnitsEntry
-	nil,                           // 40: yinqiao.node.v1.JobView.CountsEntry
-	(*v1.Entry)(nil),              // 41: yinqiao.catalog.v1.Entry
-	(*v1.Request)(nil),            // 42: yinqiao.catalog.v1.Request
-	(v1.RequestState)(0),          // 43: yinqiao.catalog.v1.RequestState
-	(*timestamppb.Timestamp)(nil), // 44: google.protobuf.Timestamp
-	(*v11.Signed)(nil),            // 45: yinqiao.sign.v1.Signed
+	(*PrivacySpent)(nil),          // 28: yinqiao.node.v1.PrivacySpent
+	(*JobParty)(nil),              // 29: yinqiao.node.v1.JobParty
+	(*ReceiptRef)(nil),            // 30: yinqiao.node.v1.ReceiptRef
+	(*ListJobsRequest)(nil),       // 31: yinqiao.node.v1.ListJobsRequest
+	(*ListJobsReply)(nil),         // 32: yinqiao.node.v1.ListJobsReply
+	(*CancelJobRequest)(nil),      // 33: yinqiao.node.v1.CancelJobRequest
+	(*CancelJobReply)(nil),        // 34: yinqiao.node.v1.CancelJobReply
+	(*GetResultRequest)(nil),      // 35: yinqiao.node.v1.GetResultRequest
+	(*GetResultReply)(nil),        // 36: yinqiao.node.v1.GetResultReply
+	(*ResultFile)(nil),            // 37: yinqiao.node.v1.ResultFile
+	(*ListAuditRequest)(nil),      // 38: yinqiao.node.v1.ListAuditRequest
+	(*ListAuditReply)(nil),        // 39: yinqiao.node.v1.ListAuditReply
+	(*AuditLine)(nil),             // 40: yinqiao.node.v1.AuditLine
+	nil,                           // 41: yinqiao.node.v1.JobView.UnitsEntry
+	nil,                           // 42: yinqiao.node.v1.JobView.CountsEntry
+	nil,                           // 43: yinqiao.node.v1.JobView.DigestsEntry
+	(*v1.Entry)(nil),              // 44: yinqiao.catalog.v1.Entry
+	(*v1.Request)(nil),            // 45: yinqiao.catalog.v1.Request
+	(v1.RequestState)(0),          // 46: yinqiao.catalog.v1.RequestState
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*v11.Signed)(nil),            // 48: yinqiao.sign.v1.Signed
 }
 var file_yinqiao_node_v1_node_proto_depIdxs = []int32{
 	4,  // 0: yinqiao.node.v1.DoctorReply.checks:type_name -> yinqiao.node.v1.Check
-	41, // 1: yinqiao.node.v1.RegisterEntryRequest.entry:type_name -> yinqiao.catalog.v1.Entry
-	41, // 2: yinqiao.node.v1.ListEntriesReply.entries:type_name -> yinqiao.catalog.v1.Entry
-	42, // 3: yinqiao.node.v1.CreateRequestRequest.request:type_name -> yinqiao.catalog.v1.Request
+	44, // 1: yinqiao.node.v1.RegisterEntryRequest.entry:type_name -> yinqiao.catalog.v1.Entry
+	44, // 2: yinqiao.node.v1.ListEntriesReply.entries:type_name -> yinqiao.catalog.v1.Entry
+	45, // 3: yinqiao.node.v1.CreateRequestRequest.request:type_name -> yinqiao.catalog.v1.Request
 	15, // 4: yinqiao.node.v1.CreateRequestReply.request:type_name -> yinqiao.node.v1.RequestSummary
 	15, // 5: yinqiao.node.v1.SubmitRequestReply.request:type_name -> yinqiao.node.v1.RequestSummary
 	15, // 6: yinqiao.node.v1.ListRequestsReply.requests:type_name -> yinqiao.node.v1.RequestSummary
-	42, // 7: yinqiao.node.v1.RequestSummary.request:type_name -> yinqiao.catalog.v1.Request
-	43, // 8: yinqiao.node.v1.RequestSummary.state:type_name -> yinqiao.catalog.v1.RequestState
+	45, // 7: yinqiao.node.v1.RequestSummary.request:type_name -> yinqiao.catalog.v1.Request
+	46, // 8: yinqiao.node.v1.RequestSummary.state:type_name -> yinqiao.catalog.v1.RequestState
 	15, // 9: yinqiao.node.v1.DecideRequestReply.request:type_name -> yinqiao.node.v1.RequestSummary
 	20, // 10: yinqiao.node.v1.ListKindsReply.kinds:type_name -> yinqiao.node.v1.Kind
 	22, // 11: yinqiao.node.v1.SubmitJobRequest.inputs:type_name -> yinqiao.node.v1.JobInput
-	44, // 12: yinqiao.node.v1.JobView.created:type_name -> google.protobuf.Timestamp
-	44, // 13: yinqiao.node.v1.JobView.finished:type_name -> google.protobuf.Timestamp
-	28, // 14: yinqiao.node.v1.JobView.parties:type_name -> yinqiao.node.v1.JobParty
-	39, // 15: yinqiao.node.v1.JobView.units:type_name -> yinqiao.node.v1.JobView.UnitsEntry
-	40, // 16: yinqiao.node.v1.JobView.counts:type_name -> yinqiao.node.v1.JobView.CountsEntry
-	29, // 17: yinqiao.node.v1.JobView.receipt:type_name -> yinqiao.node.v1.ReceiptRef
-	27, // 18: yinqiao.node.v1.ListJobsReply.jobs:type_name -> yinqiao.node.v1.JobView
-	38, // 19: yinqiao.node.v1.ListAuditReply.lines:type_name -> yinqiao.node.v1.AuditLine
-	45, // 20: yinqiao.node.v1.AuditLine.signed:type_name -> yinqiao.sign.v1.Signed
-	0,  // 21: yinqiao.node.v1.Operator.Info:input_type -> yinqiao.node.v1.InfoRequest
-	2,  // 22: yinqiao.node.v1.Operator.Doctor:input_type -> yinqiao.node.v1.DoctorRequest
-	5,  // 23: yinqiao.node.v1.Operator.RegisterEntry:input_type -> yinqiao.node.v1.RegisterEntryRequest
-	7,  // 24: yinqiao.node.v1.Operator.ListEntries:input_type -> yinqiao.node.v1.ListEntriesRequest
-	9,  // 25: yinqiao.node.v1.Operator.CreateRequest:input_type -> yinqiao.node.v1.CreateRequestRequest
-	11, // 26: yinqiao.node.v1.Operator.SubmitRequest:input_type -> yinqiao.node.v1.SubmitRequestRequest
-	13, // 27: yinqiao.node.v1.Operator.ListRequests:input_type -> yinqiao.node.v1.ListRequestsRequest
-	16, // 28: yinqiao.node.v1.Operator.DecideRequest:input_type -> yinqiao.node.v1.DecideRequestRequest
-	18, // 29: yinqiao.node.v1.Operator.ListKinds:input_type -> yinqiao.node.v1.ListKindsRequest
-	21, // 30: yinqiao.node.v1.Operator.SubmitJob:input_type -> yinqiao.node.v1.SubmitJobRequest
-	24, // 31: yinqiao.node.v1.Operator.ResumeJob:input_type -> yinqiao.node.v1.ResumeJobRequest
-	26, // 32: yinqiao.node.v1.Operator.WatchJob:input_type -> yinqiao.node.v1.WatchJobRequest
-	30, // 33: yinqiao.node.v1.Operator.ListJobs:input_type -> yinqiao.node.v1.ListJobsRequest
-	32, // 34: yinqiao.node.v1.Operator.CancelJob:input_type -> yinqiao.node.v1.CancelJobRequest
-	34, // 35: yinqiao.node.v1.Operator.GetResult:input_type -> yinqiao.node.v1.GetResultRequest
-	36, // 36: yinqiao.node.v1.Operator.ListAudit:input_type -> yinqiao.node.v1.ListAuditRequest
-	1,  // 37: yinqiao.node.v1.Operator.Info:output_type -> yinqiao.node.v1.InfoReply
-	3,  // 38: yinqiao.node.v1.Operator.Doctor:output_type -> yinqiao.node.v1.DoctorReply
-	6,  // 39: yinqiao.node.v1.Operator.RegisterEntry:output_type -> yinqiao.node.v1.RegisterEntryReply
-	8,  // 40: yinqiao.node.v1.Operator.ListEntries:output_type -> yinqiao.node.v1.ListEntriesReply
-	10, // 41: yinqiao.node.v1.Operator.CreateRequest:output_type -> yinqiao.node.v1.CreateRequestReply
-	12, // 42: yinqiao.node.v1.Operator.SubmitRequest:output_type -> yinqiao.node.v1.SubmitRequestReply
-	14, // 43: yinqiao.node.v1.Operator.ListRequests:output_type -> yinqiao.node.v1.ListRequestsReply
-	17, // 44: yinqiao.node.v1.Operator.DecideRequest:output_type -> yinqiao.node.v1.DecideRequestReply
-	19, // 45: yinqiao.node.v1.Operator.ListKinds:output_type -> yinqiao.node.v1.ListKindsReply
-	23, // 46: yinqiao.node.v1.Operator.SubmitJob:output_type -> yinqiao.node.v1.SubmitJobReply
-	25, // 47: yinqiao.node.v1.Operator.ResumeJob:output_type -> yinqiao.node.v1.ResumeJobReply
-	27, // 48: yinqiao.node.v1.Operator.WatchJob:output_type -> yinqiao.node.v1.JobView
-	31, // 49: yinqiao.node.v1.Operator.ListJobs:output_type -> yinqiao.node.v1.ListJobsReply
-	33, // 50: yinqiao.node.v1.Operator.CancelJob:output_type -> yinqiao.node.v1.CancelJobReply
-	35, // 51: yinqiao.node.v1.Operator.GetResult:output_type -> yinqiao.node.v1.GetResultReply
-	37, // 52: yinqiao.node.v1.Operator.ListAudit:output_type -> yinqiao.node.v1.ListAuditReply
-	37, // [37:53] is the sub-list for method output_type
-	21, // [21:37] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	47, // 12: yinqiao.node.v1.JobView.created:type_name -> google.protobuf.Timestamp
+	47, // 13: yinqiao.node.v1.JobView.finished:type_name -> google.protobuf.Timestamp
+	29, // 14: yinqiao.node.v1.JobView.parties:type_name -> yinqiao.node.v1.JobParty
+	41, // 15: yinqiao.node.v1.JobView.units:type_name -> yinqiao.node.v1.JobView.UnitsEntry
+	42, // 16: yinqiao.node.v1.JobView.counts:type_name -> yinqiao.node.v1.JobView.CountsEntry
+	30, // 17: yinqiao.node.v1.JobView.receipt:type_name -> yinqiao.node.v1.ReceiptRef
+	43, // 18: yinqiao.node.v1.JobView.digests:type_name -> yinqiao.node.v1.JobView.DigestsEntry
+	28, // 19: yinqiao.node.v1.JobView.privacy:type_name -> yinqiao.node.v1.PrivacySpent
+	27, // 20: yinqiao.node.v1.ListJobsReply.jobs:type_name -> yinqiao.node.v1.JobView
+	37, // 21: yinqiao.node.v1.GetResultReply.files:type_name -> yinqiao.node.v1.ResultFile
+	40, // 22: yinqiao.node.v1.ListAuditReply.lines:type_name -> yinqiao.node.v1.AuditLine
+	48, // 23: yinqiao.node.v1.AuditLine.signed:type_name -> yinqiao.sign.v1.Signed
+	0,  // 24: yinqiao.node.v1.Operator.Info:input_type -> yinqiao.node.v1.InfoRequest
+	2,  // 25: yinqiao.node.v1.Operator.Doctor:input_type -> yinqiao.node.v1.DoctorRequest
+	5,  // 26: yinqiao.node.v1.Operator.RegisterEntry:input_type -> yinqiao.node.v1.RegisterEntryRequest
+	7,  // 27: yinqiao.node.v1.Operator.ListEntries:input_type -> yinqiao.node.v1.ListEntriesRequest
+	9,  // 28: yinqiao.node.v1.Operator.CreateRequest:input_type -> yinqiao.node.v1.CreateRequestRequest
+	11, // 29: yinqiao.node.v1.Operator.SubmitRequest:input_type -> yinqiao.node.v1.SubmitRequestRequest
+	13, // 30: yinqiao.node.v1.Operator.ListRequests:input_type -> yinqiao.node.v1.ListRequestsRequest
+	16, // 31: yinqiao.node.v1.Operator.DecideRequest:input_type -> yinqiao.node.v1.DecideRequestRequest
+	18, // 32: yinqiao.node.v1.Operator.ListKinds:input_type -> yinqiao.node.v1.ListKindsRequest
+	21, // 33: yinqiao.node.v1.Operator.SubmitJob:input_type -> yinqiao.node.v1.SubmitJobRequest
+	24, // 34: yinqiao.node.v1.Operator.ResumeJob:input_type -> yinqiao.node.v1.ResumeJobRequest
+	26, // 35: yinqiao.node.v1.Operator.WatchJob:input_type -> yinqiao.node.v1.WatchJobRequest
+	31, // 36: yinqiao.node.v1.Operator.ListJobs:input_type -> yinqiao.node.v1.ListJobsRequest
+	33, // 37: yinqiao.node.v1.Operator.CancelJob:input_type -> yinqiao.node.v1.CancelJobRequest
+	35, // 38: yinqiao.node.v1.Operator.GetResult:input_type -> yinqiao.node.v1.GetResultRequest
+	38, // 39: yinqiao.node.v1.Operator.ListAudit:input_type -> yinqiao.node.v1.ListAuditRequest
+	1,  // 40: yinqiao.node.v1.Operator.Info:output_type -> yinqiao.node.v1.InfoReply
+	3,  // 41: yinqiao.node.v1.Operator.Doctor:output_type -> yinqiao.node.v1.DoctorReply
+	6,  // 42: yinqiao.node.v1.Operator.RegisterEntry:output_type -> yinqiao.node.v1.RegisterEntryReply
+	8,  // 43: yinqiao.node.v1.Operator.ListEntries:output_type -> yinqiao.node.v1.ListEntriesReply
+	10, // 44: yinqiao.node.v1.Operator.CreateRequest:output_type -> yinqiao.node.v1.CreateRequestReply
+	12, // 45: yinqiao.node.v1.Operator.SubmitRequest:output_type -> yinqiao.node.v1.SubmitRequestReply
+	14, // 46: yinqiao.node.v1.Operator.ListRequests:output_type -> yinqiao.node.v1.ListRequestsReply
+	17, // 47: yinqiao.node.v1.Operator.DecideRequest:output_type -> yinqiao.node.v1.DecideRequestReply
+	19, // 48: yinqiao.node.v1.Operator.ListKinds:output_type -> yinqiao.node.v1.ListKindsReply
+	23, // 49: yinqiao.node.v1.Operator.SubmitJob:output_type -> yinqiao.node.v1.SubmitJobReply
+	25, // 50: yinqiao.node.v1.Operator.ResumeJob:output_type -> yinqiao.node.v1.ResumeJobReply
+	27, // 51: yinqiao.node.v1.Operator.WatchJob:output_type -> yinqiao.node.v1.JobView
+	32, // 52: yinqiao.node.v1.Operator.ListJobs:output_type -> yinqiao.node.v1.ListJobsReply
+	34, // 53: yinqiao.node.v1.Operator.CancelJob:output_type -> yinqiao.node.v1.CancelJobReply
+	36, // 54: yinqiao.node.v1.Operator.GetResult:output_type -> yinqiao.node.v1.GetResultReply
+	39, // 55: yinqiao.node.v1.Operator.ListAudit:output_type -> yinqiao.node.v1.ListAuditReply
+	40, // [40:56] is the sub-list for method output_type
+	24, // [24:40] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_yinqiao_node_v1_node_proto_init() }
@@ -2608,7 +2829,7 @@ func file_yinqiao_node_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_node_v1_node_proto_rawDesc), len(file_yinqiao_node_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

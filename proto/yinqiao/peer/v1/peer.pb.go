@@ -1045,7 +1045,8 @@ type FinishRequest struct {
 	Finished *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished,proto3" json:"finished,omitempty"`
 	// The output is still being written: the line follows, and the initiator
 	// waits for it. The reply comes at once and is empty.
-	Pending       bool `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	Pending       bool              `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	Digests       map[string][]byte `protobuf:"bytes,6,rep,name=digests,proto3" json:"digests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of what the parties agreed on, at most 16 of 64 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1113,6 +1114,13 @@ func (x *FinishRequest) GetPending() bool {
 		return x.Pending
 	}
 	return false
+}
+
+func (x *FinishRequest) GetDigests() map[string][]byte {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
 }
 
 type FinishReply struct {
@@ -1428,16 +1436,20 @@ const file_yinqiao_peer_v1_peer_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fH\x00R\x04data\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\bH\x00R\theartbeat\x12\x16\n" +
 	"\x05close\x18\x03 \x01(\bH\x00R\x05closeB\x06\n" +
-	"\x04kind\"\xb1\x02\n" +
+	"\x04kind\"\xb4\x03\n" +
 	"\rFinishRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x125\n" +
 	"\x06record\x18\x02 \x01(\v2\x1d.yinqiao.audit.v1.PartyRecordR\x06record\x12B\n" +
 	"\x06counts\x18\x03 \x03(\v2*.yinqiao.peer.v1.FinishRequest.CountsEntryR\x06counts\x126\n" +
 	"\bfinished\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x12\x18\n" +
-	"\apending\x18\x05 \x01(\bR\apending\x1a9\n" +
+	"\apending\x18\x05 \x01(\bR\apending\x12E\n" +
+	"\adigests\x18\x06 \x03(\v2+.yinqiao.peer.v1.FinishRequest.DigestsEntryR\adigests\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"'\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
+	"\fDigestsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"'\n" +
 	"\vFinishReply\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\fR\areceipt\"c\n" +
 	"\rCoSignRequest\x12\x18\n" +
@@ -1473,7 +1485,7 @@ func file_yinqiao_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_yinqiao_peer_v1_peer_proto_rawDescData
 }
 
-var file_yinqiao_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_yinqiao_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_yinqiao_peer_v1_peer_proto_goTypes = []any{
 	(*Contract)(nil),              // 0: yinqiao.peer.v1.Contract
 	(*Participant)(nil),           // 1: yinqiao.peer.v1.Participant
@@ -1498,54 +1510,56 @@ var file_yinqiao_peer_v1_peer_proto_goTypes = []any{
 	(*RecordsRequest)(nil),        // 20: yinqiao.peer.v1.RecordsRequest
 	(*RecordsReply)(nil),          // 21: yinqiao.peer.v1.RecordsReply
 	nil,                           // 22: yinqiao.peer.v1.FinishRequest.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*v1.Signed)(nil),             // 24: yinqiao.sign.v1.Signed
-	(*v1.Signature)(nil),          // 25: yinqiao.sign.v1.Signature
-	(*v11.PartyRecord)(nil),       // 26: yinqiao.audit.v1.PartyRecord
+	nil,                           // 23: yinqiao.peer.v1.FinishRequest.DigestsEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*v1.Signed)(nil),             // 25: yinqiao.sign.v1.Signed
+	(*v1.Signature)(nil),          // 26: yinqiao.sign.v1.Signature
+	(*v11.PartyRecord)(nil),       // 27: yinqiao.audit.v1.PartyRecord
 }
 var file_yinqiao_peer_v1_peer_proto_depIdxs = []int32{
 	1,  // 0: yinqiao.peer.v1.Contract.parties:type_name -> yinqiao.peer.v1.Participant
-	23, // 1: yinqiao.peer.v1.Contract.created:type_name -> google.protobuf.Timestamp
-	23, // 2: yinqiao.peer.v1.Contract.expires:type_name -> google.protobuf.Timestamp
+	24, // 1: yinqiao.peer.v1.Contract.created:type_name -> google.protobuf.Timestamp
+	24, // 2: yinqiao.peer.v1.Contract.expires:type_name -> google.protobuf.Timestamp
 	2,  // 3: yinqiao.peer.v1.Participant.inputs:type_name -> yinqiao.peer.v1.Input
-	23, // 4: yinqiao.peer.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
+	24, // 4: yinqiao.peer.v1.HelloReply.now:type_name -> google.protobuf.Timestamp
 	7,  // 5: yinqiao.peer.v1.WeighReply.weights:type_name -> yinqiao.peer.v1.Weight
 	10, // 6: yinqiao.peer.v1.Weight.refusal:type_name -> yinqiao.peer.v1.Refusal
-	24, // 7: yinqiao.peer.v1.ProposeRequest.contract:type_name -> yinqiao.sign.v1.Signed
-	25, // 8: yinqiao.peer.v1.ProposeReply.signature:type_name -> yinqiao.sign.v1.Signature
+	25, // 7: yinqiao.peer.v1.ProposeRequest.contract:type_name -> yinqiao.sign.v1.Signed
+	26, // 8: yinqiao.peer.v1.ProposeReply.signature:type_name -> yinqiao.sign.v1.Signature
 	10, // 9: yinqiao.peer.v1.ProposeReply.refusal:type_name -> yinqiao.peer.v1.Refusal
-	24, // 10: yinqiao.peer.v1.StartRequest.contract:type_name -> yinqiao.sign.v1.Signed
+	25, // 10: yinqiao.peer.v1.StartRequest.contract:type_name -> yinqiao.sign.v1.Signed
 	10, // 11: yinqiao.peer.v1.StartReply.refusal:type_name -> yinqiao.peer.v1.Refusal
-	26, // 12: yinqiao.peer.v1.FinishRequest.record:type_name -> yinqiao.audit.v1.PartyRecord
+	27, // 12: yinqiao.peer.v1.FinishRequest.record:type_name -> yinqiao.audit.v1.PartyRecord
 	22, // 13: yinqiao.peer.v1.FinishRequest.counts:type_name -> yinqiao.peer.v1.FinishRequest.CountsEntry
-	23, // 14: yinqiao.peer.v1.FinishRequest.finished:type_name -> google.protobuf.Timestamp
-	25, // 15: yinqiao.peer.v1.CoSignRequest.signature:type_name -> yinqiao.sign.v1.Signature
-	24, // 16: yinqiao.peer.v1.CoSignReply.receipt:type_name -> yinqiao.sign.v1.Signed
-	24, // 17: yinqiao.peer.v1.RecordsRequest.records:type_name -> yinqiao.sign.v1.Signed
-	24, // 18: yinqiao.peer.v1.RecordsReply.records:type_name -> yinqiao.sign.v1.Signed
-	3,  // 19: yinqiao.peer.v1.Peer.Hello:input_type -> yinqiao.peer.v1.HelloRequest
-	5,  // 20: yinqiao.peer.v1.Peer.Weigh:input_type -> yinqiao.peer.v1.WeighRequest
-	8,  // 21: yinqiao.peer.v1.Peer.Propose:input_type -> yinqiao.peer.v1.ProposeRequest
-	11, // 22: yinqiao.peer.v1.Peer.Start:input_type -> yinqiao.peer.v1.StartRequest
-	13, // 23: yinqiao.peer.v1.Peer.Abort:input_type -> yinqiao.peer.v1.AbortRequest
-	15, // 24: yinqiao.peer.v1.Peer.Stream:input_type -> yinqiao.peer.v1.Frame
-	16, // 25: yinqiao.peer.v1.Peer.Finish:input_type -> yinqiao.peer.v1.FinishRequest
-	18, // 26: yinqiao.peer.v1.Peer.CoSign:input_type -> yinqiao.peer.v1.CoSignRequest
-	20, // 27: yinqiao.peer.v1.Peer.Records:input_type -> yinqiao.peer.v1.RecordsRequest
-	4,  // 28: yinqiao.peer.v1.Peer.Hello:output_type -> yinqiao.peer.v1.HelloReply
-	6,  // 29: yinqiao.peer.v1.Peer.Weigh:output_type -> yinqiao.peer.v1.WeighReply
-	9,  // 30: yinqiao.peer.v1.Peer.Propose:output_type -> yinqiao.peer.v1.ProposeReply
-	12, // 31: yinqiao.peer.v1.Peer.Start:output_type -> yinqiao.peer.v1.StartReply
-	14, // 32: yinqiao.peer.v1.Peer.Abort:output_type -> yinqiao.peer.v1.AbortReply
-	15, // 33: yinqiao.peer.v1.Peer.Stream:output_type -> yinqiao.peer.v1.Frame
-	17, // 34: yinqiao.peer.v1.Peer.Finish:output_type -> yinqiao.peer.v1.FinishReply
-	19, // 35: yinqiao.peer.v1.Peer.CoSign:output_type -> yinqiao.peer.v1.CoSignReply
-	21, // 36: yinqiao.peer.v1.Peer.Records:output_type -> yinqiao.peer.v1.RecordsReply
-	28, // [28:37] is the sub-list for method output_type
-	19, // [19:28] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	24, // 14: yinqiao.peer.v1.FinishRequest.finished:type_name -> google.protobuf.Timestamp
+	23, // 15: yinqiao.peer.v1.FinishRequest.digests:type_name -> yinqiao.peer.v1.FinishRequest.DigestsEntry
+	26, // 16: yinqiao.peer.v1.CoSignRequest.signature:type_name -> yinqiao.sign.v1.Signature
+	25, // 17: yinqiao.peer.v1.CoSignReply.receipt:type_name -> yinqiao.sign.v1.Signed
+	25, // 18: yinqiao.peer.v1.RecordsRequest.records:type_name -> yinqiao.sign.v1.Signed
+	25, // 19: yinqiao.peer.v1.RecordsReply.records:type_name -> yinqiao.sign.v1.Signed
+	3,  // 20: yinqiao.peer.v1.Peer.Hello:input_type -> yinqiao.peer.v1.HelloRequest
+	5,  // 21: yinqiao.peer.v1.Peer.Weigh:input_type -> yinqiao.peer.v1.WeighRequest
+	8,  // 22: yinqiao.peer.v1.Peer.Propose:input_type -> yinqiao.peer.v1.ProposeRequest
+	11, // 23: yinqiao.peer.v1.Peer.Start:input_type -> yinqiao.peer.v1.StartRequest
+	13, // 24: yinqiao.peer.v1.Peer.Abort:input_type -> yinqiao.peer.v1.AbortRequest
+	15, // 25: yinqiao.peer.v1.Peer.Stream:input_type -> yinqiao.peer.v1.Frame
+	16, // 26: yinqiao.peer.v1.Peer.Finish:input_type -> yinqiao.peer.v1.FinishRequest
+	18, // 27: yinqiao.peer.v1.Peer.CoSign:input_type -> yinqiao.peer.v1.CoSignRequest
+	20, // 28: yinqiao.peer.v1.Peer.Records:input_type -> yinqiao.peer.v1.RecordsRequest
+	4,  // 29: yinqiao.peer.v1.Peer.Hello:output_type -> yinqiao.peer.v1.HelloReply
+	6,  // 30: yinqiao.peer.v1.Peer.Weigh:output_type -> yinqiao.peer.v1.WeighReply
+	9,  // 31: yinqiao.peer.v1.Peer.Propose:output_type -> yinqiao.peer.v1.ProposeReply
+	12, // 32: yinqiao.peer.v1.Peer.Start:output_type -> yinqiao.peer.v1.StartReply
+	14, // 33: yinqiao.peer.v1.Peer.Abort:output_type -> yinqiao.peer.v1.AbortReply
+	15, // 34: yinqiao.peer.v1.Peer.Stream:output_type -> yinqiao.peer.v1.Frame
+	17, // 35: yinqiao.peer.v1.Peer.Finish:output_type -> yinqiao.peer.v1.FinishReply
+	19, // 36: yinqiao.peer.v1.Peer.CoSign:output_type -> yinqiao.peer.v1.CoSignReply
+	21, // 37: yinqiao.peer.v1.Peer.Records:output_type -> yinqiao.peer.v1.RecordsReply
+	29, // [29:38] is the sub-list for method output_type
+	20, // [20:29] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_yinqiao_peer_v1_peer_proto_init() }
@@ -1564,7 +1578,7 @@ func file_yinqiao_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_yinqiao_peer_v1_peer_proto_rawDesc), len(file_yinqiao_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

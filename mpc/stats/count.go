@@ -1,0 +1,676 @@
+package stats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/yinqiao/yinqiao/internal/disclosure"
+	"github.com/yinqiao/yinqiao/mpc/share"
+	"github.com/yinqiao/yinqiao/table"
+)
+
+// Why a table cannot be counted. A [RowError] says where.
+var (
+	ErrRange    = errors.New("stats: a value is outside the declared range")
+	ErrDomain   = errors.New("stats: a value is in no declared category or bin")
+	ErrMissing  = errors.New("stats: a value is missing")
+	ErrDecimals = errors.New("stats: a value has more decimals than the declared scale")
+	ErrFinite   = errors.New("stats: a value is not finite")
+	ErrUnit     = errors.New("stats: a row names no unit")
+	ErrRows     = errors.New("stats: more rows than declared")
+)
+
+// RowError says which row of a table cannot be counted. It never holds a value.
+type RowError struct {
+	Column string
+	Row    int64  // from 1
+	Place  string // where that row stands, if the source is a table.Locator
+	Err    error  // one of the above
+}
+
+func (e *RowError) Error() string {
+	place := e.Place
+	if place == "" {
+		place = fmt.Sprintf("row %d", e.Row)
+	}
+	return fmt.Sprintf("%v: column %s, %s", e.Err, e.Column, place)
+}
+
+func (e *RowError) Unwrap() error { return e.Err }
+
+// Part is one party's own counts, in the clear: what it has before anything is
+// suppressed, encrypted or masked.
+type Part struct {
+	Rows   int64        // rows counted
+	Units  []int64      // distinct units of each cell, margins included
+	Vector share.Vector // the counters, of the plan's Shape
+	// Members says which units are in which cells, margins left out: sorted by
+	// unit, then cell, each pair once. 16 bytes each.
+	Members []Member
+	// Tops has an entry for every column that is summed, if CountOptions.Largest
+	// asks for it.
+	Tops []Top
+}
+
+// Member says that a unit has a row in a cell.
+type Member struct {
+	Unit uint64 // a keyed hash of the unit; see Plan.Count
+	Cell int32
+	row  uint32 // while counting: the number of the row among those counted
+}
+
+// Top is what rules of dominance look at: of each cell the largest
+// contributions to the sum of a column. A unit's contribution is the sum of the
+// absolute values of its rows, as a multiple of 10^-Scale.
+type Top struct {
+	Column   string
+	Scale    int
+	Measures []int                // the form's measures that rest on it
+	Cells    []disclosure.Largest // margins included
+}
+
+// CountOptions are each party's own choice; the zero value is the least work.
+type CountOptions struct {
+	// Largest is how many of the largest contributions Tops keep for each cell,
+	// as [disclosure.Keep] has it; 0 means that there are none.
+	Largest int
+}
+
+// blockRows is how many rows are counted at a time: a few columns of it fit the
+// processor's second cache.
+const blockRows = 8192
+
+// Count counts the rows of src. Units are told apart by the first 64 bits of a
+// SHA-256 under seed, which is the caller's secret: of n distinct units two
+// have the same with odds of n²/2^65, 3·10^-8 for a million, and then count as
+// one. The same seed gives the same units.
+//
+// Names are compared as the table has them, byte by byte. Memory is at most 48
+// bytes a row counted, 24 more for each summed column where Largest is set, and
+// the counters.
+func (p *Plan) Count(ctx context.Context, src table.Source, seed [32]byte, opt CountOptions) (*Part, error) {
+	c, err := newCounting(p, src, seed, opt)
+	if err != nil {
+		return nil, err
+	}
+	for batch, err := range c.selected.Batches(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if err := c.inputs(batch); err != nil {
+			return nil, err
+		}
+		n := int(batch.NumRows())
+		for lo := 0; lo < n; lo += blockRows {
+			if err := context.Cause(ctx); err != nil {
+				return nil, err
+			}
+			if err := c.block(ctx, lo, min(lo+blockRows, n)); err != nil {
+				return nil, err
+			}
+		}
+		c.before += int64(n)
+	}
+	return c.part(ctx)
+}
+
+// counting is one call of Count.
+type counting struct {
+	*Plan
+	src      table.Source
+	selected table.Source // the columns that are read
+	schema   table.Schema
+	unitCols []int // of selected; none: the row's number is the unit
+	hash     hasher
+
+	filters []matcher
+	lookups []lookup
+	source  []int // of each of the plan's columns, its place in selected
+
+	in     []input // the columns of the current batch
+	before int64   // rows of the batches before
+
+	rows  []int32 // of the current block: the rows that count
+	cell  []int32 // their base cells
+	nums  [][]int64
+	has   [][]bool // nil where no value is missing
+	mask  []bool
+	units []uint64
+
+	sums    [][]int64      // of each place of at most 64 bits, by cell
+	words   [][]share.Word // of each wider one
+	members []Member
+	largest int
+	tops    []topColumn
+	amounts []uint64 // of each row counted, the absolute value of each of tops
+}
+
+// topColumn is a summed column whose absolute values are kept.
+type topColumn struct {
+	column   int
+	measures []int
+}
+
+// input is a column of a batch.
+type input struct {
+	array  arrow.Array
+	nulls  bool
+	ints   []int64
+	floats []float64
+	texts  *array.String
+}
+
+func newCounting(p *Plan, src table.Source, seed [32]byte, opt CountOptions) (*counting, error) {
+	schema := src.Schema()
+	if err := p.form.Validate(schema); err != nil {
+		return nil, err
+	}
+	names := p.form.Columns()
+	var unit []string
+	if p.form.Entity != "" {
+		unit = []string{p.form.Entity}
+	} else {
+		for _, k := range schema.Keys() {
+			unit = append(unit, schema[k].Name)
+		}
+		names = append(names, unit...)
+	}
+	if len(names) == 0 { // rows alone are counted
+		names = []string{schema[0].Name}
+	}
+	selected, err := table.Select(src, names)
+	if err != nil {
+		return nil, fmt.Errorf("stats: %w", err)
+	}
+	c := &counting{Plan: p, src: src, selected: selected, schema: selected.Schema(), hash: newHasher(seed)}
+	for _, u := range unit {
+		c.unitCols = append(c.unitCols, c.schema.Index(u))
+	}
+	for i := range p.form.Where {
+		f := &p.form.Where[i]
+		at := c.schema.Index(f.Column)
+		c.filters = append(c.filters, newMatcher(f, at, c.schema[at].Type))
+	}
+	for i := range p.form.GroupBy {
+		d := &p.form.GroupBy[i]
+		at := c.schema.Index(d.Column)
+		c.lookups = append(c.lookups, newLookup(d, at, c.schema[at].Type))
+	}
+	for i := range p.columns {
+		c.source = append(c.source, c.schema.Index(p.columns[i].name))
+	}
+	c.nums = make([][]int64, len(p.columns))
+	c.has = make([][]bool, len(p.columns))
+	for i := range c.nums {
+		c.nums[i] = make([]int64, 0, blockRows)
+	}
+	c.sums = make([][]int64, len(p.places))
+	c.words = make([][]share.Word, len(p.places))
+	for i := range p.places {
+		if p.places[i].bits <= share.WideBits {
+			c.sums[i] = make([]int64, p.cells)
+		} else {
+			c.words[i] = make([]share.Word, p.cells)
+		}
+	}
+	if c.largest = opt.Largest; c.largest > 0 {
+		c.tops = p.topColumns()
+	}
+	return c, nil
+}
+
+// topColumns lists the columns that are summed, each name and scale once.
+func (p *Plan) topColumns() []topColumn {
+	var tops []topColumn
+	at := make(map[[2]any]int)
+	for _, d := range p.derived {
+		for _, k := range []int{d.a, d.b} {
+			if k < 0 {
+				continue
+			}
+			col := &p.columns[p.places[k].a]
+			key := [2]any{col.name, col.scale}
+			i, ok := at[key]
+			if !ok {
+				i = len(tops)
+				at[key] = i
+				tops = append(tops, topColumn{column: p.places[k].a})
+			}
+			if !slices.Contains(tops[i].measures, d.measure) {
+				tops[i].measures = append(tops[i].measures, d.measure)
+			}
+		}
+	}
+	return tops
+}
+
+// inputs takes the columns of a batch.
+func (c *counting) inputs(b arrow.RecordBatch) error {
+	c.in = c.in[:0]
+	for i, col := range c.schema {
+		in := input{array: b.Column(i), nulls: b.Column(i).NullN() > 0}
+		ok := false
+		switch a := in.array.(type) {
+		case *array.Int64:
+			in.ints, ok = a.Int64Values(), col.Type == table.Int
+		case *array.Float64:
+			in.floats, ok = a.Float64Values(), col.Type == table.Float
+		case *array.String:
+			in.texts, ok = a, col.Type == table.Text
+		}
+		if !ok {
+			return fmt.Errorf("stats: %w: column %s holds %s", table.ErrType, col.Name, in.array.DataType())
+		}
+		c.in = append(c.in, in)
+	}
+	return nil
+}
+
+// fail tells where a row of the current batch stands.
+func (c *counting) fail(ctx context.Context, row int32, col int, err error) error {
+	e := &RowError{Column: c.schema[col].Name, Row: c.before + int64(row) + 1, Err: err}
+	if l, ok := c.src.(table.Locator); ok {
+		// A place that cannot be had leaves the row number to tell it.
+		e.Place, _ = l.Locate(ctx, e.Row)
+	}
+	return e
+}
+
+// block counts rows lo to hi of the current batch.
+func (c *counting) block(ctx context.Context, lo, hi int) error {
+	c.rows = c.rows[:0]
+	for r := lo; r < hi; r++ {
+		c.rows = append(c.rows, int32(r))
+	}
+	for i := range c.filters {
+		if err := c.keep(ctx, &c.filters[i]); err != nil {
+			return err
+		}
+	}
+	c.cell = append(c.cell[:0], make([]int32, len(c.rows))...)
+	for i := range c.lookups {
+		if err := c.classify(ctx, &c.lookups[i], int32(c.dims[i].stride)); err != nil {
+			return err
+		}
+	}
+	c.compact()
+	if len(c.rows) == 0 {
+		return nil
+	}
+	if int64(len(c.members)+len(c.rows)) > c.form.MaxRows {
+		return fmt.Errorf("%w: max_rows is %d", ErrRows, c.form.MaxRows)
+	}
+	for i := range c.columns {
+		if err := c.read(ctx, i); err != nil {
+			return err
+		}
+	}
+	if err := c.name(ctx); err != nil {
+		return err
+	}
+	for i := range c.places {
+		c.add(i)
+	}
+	if k := len(c.tops); k > 0 {
+		c.amounts = room(c.amounts, k*len(c.rows))
+		for r := range c.rows {
+			for i := range c.tops {
+				v := c.nums[c.tops[i].column][r]
+				c.amounts = append(c.amounts, uint64(max(v, -v)))
+			}
+		}
+	}
+	return nil
+}
+
+// room returns s with space for n more, twice what it had if it had not: tables
+// that do not know their length are long.
+func room[T any](s []T, n int) []T {
+	if cap(s)-len(s) >= n {
+		return s
+	}
+	return append(make([]T, 0, max(2*cap(s), len(s)+n)), s...)
+}
+
+// keep drops the rows that a filter does not let through.
+func (c *counting) keep(ctx context.Context, f *matcher) error {
+	in := &c.in[f.col]
+	kept := c.rows[:0]
+	for _, r := range c.rows {
+		if in.nulls && in.array.IsNull(int(r)) {
+			if !c.form.skips() {
+				return c.fail(ctx, r, f.col, ErrMissing)
+			}
+			continue
+		}
+		ok := false
+		switch {
+		case f.list && in.texts != nil:
+			_, ok = f.texts[in.texts.Value(int(r))]
+			ok = ok != f.not
+		case f.list:
+			_, ok = f.ints[in.ints[r]]
+			ok = ok != f.not
+		case in.ints != nil:
+			ok = f.within(in.ints[r])
+		default:
+			x := in.floats[r]
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				return c.fail(ctx, r, f.col, ErrFinite)
+			}
+			ok = f.min <= x && x <= f.max
+		}
+		if ok {
+			kept = append(kept, r)
+		}
+	}
+	c.rows = kept
+	return nil
+}
+
+// classify adds a dimension's category to the cells of all rows. The cell of a
+// row that is left out becomes negative and stays so.
+func (c *counting) classify(ctx context.Context, l *lookup, stride int32) error {
+	const out = math.MinInt32
+	in := &c.in[l.col]
+	for i, r := range c.rows {
+		if in.nulls && in.array.IsNull(int(r)) {
+			if !c.form.skips() {
+				return c.fail(ctx, r, l.col, ErrMissing)
+			}
+			c.cell[i] = out
+			continue
+		}
+		var k int32
+		switch {
+		case l.edges != nil:
+			x, err := in.number(r)
+			if err != nil {
+				return c.fail(ctx, r, l.col, err)
+			}
+			k = l.bin(x)
+		case in.texts != nil:
+			k = l.text(in.texts.Value(int(r)))
+		default:
+			k = l.int(in.ints[r])
+		}
+		if k < 0 {
+			if c.cell[i] < 0 {
+				continue
+			}
+			return c.fail(ctx, r, l.col, ErrDomain)
+		}
+		c.cell[i] += k * stride
+	}
+	return nil
+}
+
+// number returns a row's finite number.
+func (in *input) number(r int32) (float64, error) {
+	if in.ints != nil {
+		return float64(in.ints[r]), nil
+	}
+	x := in.floats[r]
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0, ErrFinite
+	}
+	return x, nil
+}
+
+// compact drops the rows that classify left out.
+func (c *counting) compact() {
+	n := 0
+	for i, k := range c.cell {
+		if k >= 0 {
+			c.rows[n], c.cell[n] = c.rows[i], k
+			n++
+		}
+	}
+	c.rows, c.cell = c.rows[:n], c.cell[:n]
+}
+
+// read fills nums and has of a column: whole units, or numbers of bins, and 0
+// where the value is missing.
+func (c *counting) read(ctx context.Context, i int) error {
+	col, at := &c.columns[i], c.source[i]
+	in := &c.in[at]
+	nums := c.nums[i][:len(c.rows)]
+	c.nums[i] = nums
+	has, missing := c.has[i][:0], false
+	if in.nulls {
+		for _, r := range c.rows {
+			ok := !in.array.IsNull(int(r))
+			if !ok && !c.form.skips() {
+				return c.fail(ctx, r, at, ErrMissing)
+			}
+			missing = missing || !ok
+			has = append(has, ok)
+		}
+	}
+	if c.has[i] = has; !missing {
+		c.has[i] = has[:0]
+	}
+	for k, r := range c.rows {
+		if missing && !has[k] {
+			nums[k] = 0
+			continue
+		}
+		switch col.kind {
+		case summed:
+			var v int64
+			if in.ints != nil {
+				whole := int64(MaxUnits / powers[col.scale])
+				v = in.ints[r]
+				if v < -whole || v > whole {
+					return c.fail(ctx, r, at, ErrRange)
+				}
+				v *= int64(powers[col.scale])
+			} else {
+				x, err := in.number(r)
+				if err != nil {
+					return c.fail(ctx, r, at, err)
+				}
+				u, fault := toUnits(x, col.scale)
+				switch fault {
+				case notWhole:
+					return c.fail(ctx, r, at, ErrDecimals)
+				case tooLarge:
+					return c.fail(ctx, r, at, ErrRange)
+				}
+				v = u
+			}
+			if v < col.lo || v > col.hi {
+				return c.fail(ctx, r, at, ErrRange)
+			}
+			nums[k] = v
+		case binned:
+			x, err := in.number(r)
+			if err != nil {
+				return c.fail(ctx, r, at, err)
+			}
+			b := findBin(col.edges, x, false)
+			if b < 0 {
+				return c.fail(ctx, r, at, ErrRange)
+			}
+			nums[k] = int64(b)
+		default:
+			nums[k] = 0
+			if in.floats != nil {
+				if _, err := in.number(r); err != nil {
+					return c.fail(ctx, r, at, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// name appends the rows to members, with the hashes of their units.
+func (c *counting) name(ctx context.Context) error {
+	for _, at := range c.unitCols {
+		in := &c.in[at]
+		for _, r := range c.rows {
+			if in.nulls && in.array.IsNull(int(r)) || in.texts != nil && in.texts.Value(int(r)) == "" {
+				return c.fail(ctx, r, at, ErrUnit)
+			}
+		}
+	}
+	c.members = room(c.members, len(c.rows))
+	for i, r := range c.rows {
+		c.hash.begin()
+		if len(c.unitCols) == 0 {
+			c.hash.int(c.before + int64(r))
+		}
+		for _, at := range c.unitCols {
+			if in := &c.in[at]; in.texts != nil {
+				c.hash.text(in.texts.Value(int(r)))
+			} else {
+				c.hash.int(in.ints[r])
+			}
+		}
+		c.members = append(c.members, Member{Unit: c.hash.sum(), Cell: c.cell[i], row: uint32(len(c.members))})
+	}
+	return nil
+}
+
+// present returns which rows have all columns of need, nil where all do.
+func (c *counting) present(need []int) []bool {
+	var first []bool
+	for _, col := range need {
+		switch has := c.has[col]; {
+		case len(has) == 0:
+		case first == nil:
+			first = has
+		default:
+			c.mask = append(c.mask[:0], first...)
+			for i, ok := range has {
+				c.mask[i] = c.mask[i] && ok
+			}
+			first = c.mask
+		}
+	}
+	return first
+}
+
+// add adds the block's rows to place i, and to all bins with the first of them.
+func (c *counting) add(i int) {
+	pl := &c.places[i]
+	has := c.present(pl.need)
+	switch {
+	case pl.op == inBin:
+		if pl.bin > 0 {
+			return
+		}
+		nums := c.nums[pl.a]
+		for k, cell := range c.cell {
+			if has == nil || has[k] {
+				c.sums[i+int(nums[k])][cell]++
+			}
+		}
+	case pl.op == ones:
+		sums := c.sums[i]
+		for k, cell := range c.cell {
+			if has == nil || has[k] {
+				sums[cell]++
+			}
+		}
+	case pl.op == value && pl.bits <= share.WideBits:
+		sums, a := c.sums[i], c.nums[pl.a]
+		for k, cell := range c.cell {
+			if has == nil || has[k] {
+				sums[cell] += a[k]
+			}
+		}
+	case pl.op == value:
+		words, a := c.words[i], c.nums[pl.a]
+		for k, cell := range c.cell {
+			if has == nil || has[k] {
+				words[cell] = words[cell].Add(share.FromInt64(a[k]))
+			}
+		}
+	case pl.bits <= share.WideBits:
+		sums, a, b := c.sums[i], c.nums[pl.a], c.nums[pl.b]
+		for k, cell := range c.cell {
+			if has == nil || has[k] {
+				sums[cell] += a[k] * b[k]
+			}
+		}
+	default:
+		words, a, b := c.words[i], c.nums[pl.a], c.nums[pl.b]
+		for k, cell := range c.cell {
+			if has == nil || has[k] {
+				words[cell] = words[cell].Add(multiply(a[k], b[k]))
+			}
+		}
+	}
+}
+
+// multiply returns x·y in 128 bits.
+func multiply(x, y int64) share.Word {
+	hi, lo := bits.Mul64(uint64(x), uint64(y))
+	hi -= uint64(x>>63)&uint64(y) + uint64(y>>63)&uint64(x)
+	return share.Word{Hi: hi, Lo: lo}
+}
+
+// part makes the result of what has been counted.
+func (c *counting) part(ctx context.Context) (*Part, error) {
+	part := &Part{Rows: int64(len(c.members)), Vector: share.NewVector(c.Shape())}
+	for d := range c.dims {
+		if c.form.Margins {
+			c.total(d)
+		}
+	}
+	for i := range c.places {
+		pl := &c.places[i]
+		switch from := pl.at * c.cells; pl.bits {
+		case share.NarrowBits:
+			for cell, v := range c.sums[i] {
+				part.Vector.Narrow[from+cell] = uint32(v)
+			}
+		case share.WideBits:
+			for cell, v := range c.sums[i] {
+				part.Vector.Wide[from+cell] = uint64(v)
+			}
+		default:
+			for cell, v := range c.words[i] {
+				part.Vector.Huge[from+cell] = v.Mask(share.HugeBits)
+			}
+		}
+	}
+	c.sums, c.words = nil, nil
+	return part, c.distinct(ctx, part)
+}
+
+// total sets the cells that sum over dimension d, those that sum over earlier
+// ones among them.
+func (c *counting) total(d int) {
+	for cell := range c.Cells() {
+		n := len(c.dims[d].labels)
+		if c.category(cell, d) != n {
+			continue
+		}
+		stride := c.dims[d].stride
+		for i := range c.places {
+			if c.sums[i] != nil {
+				var sum int64
+				for from := cell - n*stride; from < cell; from += stride {
+					sum += c.sums[i][from]
+				}
+				c.sums[i][cell] = sum
+				continue
+			}
+			var sum share.Word
+			for from := cell - n*stride; from < cell; from += stride {
+				sum = sum.Add(c.words[i][from])
+			}
+			c.words[i][cell] = sum
+		}
+	}
+}
