@@ -123,6 +123,15 @@ func (s *Session) Other() (PartyID, Channel, error) {
 // Rand returns the source of all of the protocol's randomness.
 func (s *Session) Rand() io.Reader { return s.cfg.Rand }
 
+// WithRand returns the same session with another source of randomness. Forks and
+// pairs of it that run at the same time each need one where the session's own is
+// not safe for concurrent use.
+func (s *Session) WithRand(r io.Reader) *Session {
+	other := *s
+	other.cfg.Rand = r
+	return &other
+}
+
 // Log returns a logger that names the session.
 func (s *Session) Log() *slog.Logger { return s.cfg.Log }
 

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -59,11 +60,14 @@ type Part struct {
 	Tops []Top
 }
 
-// Member says that a unit has a row in a cell.
+// Member says that a unit has rows in a cell.
 type Member struct {
 	Unit uint64 // a keyed hash of the unit; see Plan.Count
 	Cell int32
-	row  uint32 // while counting: the number of the row among those counted
+	// Value digests what these rows have in the columns that are measured: it
+	// tells, with odds of 2^-32 to miss it, that they changed. It is not 0. While
+	// rows are counted it is the number of the row.
+	Value uint32
 }
 
 // Top is what rules of dominance look at: of each cell the largest
@@ -93,7 +97,7 @@ const blockRows = 8192
 // one. The same seed gives the same units.
 //
 // Names are compared as the table has them, byte by byte. Memory is at most 48
-// bytes a row counted, 24 more for each summed column where Largest is set, and
+// bytes a row counted, 4 more for what Members say of values, 24 for each summed column where Largest is set, and
 // the counters.
 func (p *Plan) Count(ctx context.Context, src table.Source, seed [32]byte, opt CountOptions) (*Part, error) {
 	c, err := newCounting(p, src, seed, opt)
@@ -147,6 +151,8 @@ type counting struct {
 	sums    [][]int64      // of each place of at most 64 bits, by cell
 	words   [][]share.Word // of each wider one
 	members []Member
+	values  []uint32 // of each row counted, a digest of its numbers
+	key     uint64   // of those digests
 	largest int
 	tops    []topColumn
 	amounts []uint64 // of each row counted, the absolute value of each of tops
@@ -190,6 +196,7 @@ func newCounting(p *Plan, src table.Source, seed [32]byte, opt CountOptions) (*c
 		return nil, fmt.Errorf("stats: %w", err)
 	}
 	c := &counting{Plan: p, src: src, selected: selected, schema: selected.Schema(), hash: newHasher(seed)}
+	c.key = binary.LittleEndian.Uint64(c.hash.buf)
 	for _, u := range unit {
 		c.unitCols = append(c.unitCols, c.schema.Index(u))
 	}
@@ -318,6 +325,7 @@ func (c *counting) block(ctx context.Context, lo, hi int) error {
 	for i := range c.places {
 		c.add(i)
 	}
+	c.digest()
 	if k := len(c.tops); k > 0 {
 		c.amounts = room(c.amounts, k*len(c.rows))
 		for r := range c.rows {
@@ -328,6 +336,25 @@ func (c *counting) block(ctx context.Context, lo, hi int) error {
 		}
 	}
 	return nil
+}
+
+// digest appends a digest of each row's numbers.
+func (c *counting) digest() {
+	c.values = room(c.values, len(c.rows))
+	for r := range c.rows {
+		h := c.key
+		for i, nums := range c.nums {
+			h ^= uint64(nums[r])
+			if has := c.has[i]; len(has) > 0 && !has[r] {
+				h = ^h
+			}
+			h *= 0x9fb21c651e98df25 // odd; the shifts bring high bits down
+			h ^= h >> 29
+			h *= 0x9fb21c651e98df25
+			h ^= h >> 32
+		}
+		c.values = append(c.values, uint32(h>>32))
+	}
 }
 
 // room returns s with space for n more, twice what it had if it had not: tables
@@ -535,7 +562,7 @@ func (c *counting) name(ctx context.Context) error {
 				c.hash.int(in.ints[r])
 			}
 		}
-		c.members = append(c.members, Member{Unit: c.hash.sum(), Cell: c.cell[i], row: uint32(len(c.members))})
+		c.members = append(c.members, Member{Unit: c.hash.sum(), Cell: c.cell[i], Value: uint32(len(c.members))})
 	}
 	return nil
 }

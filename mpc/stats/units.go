@@ -52,7 +52,7 @@ func byUnit(a, b Member) int {
 	if a.Cell != b.Cell {
 		return cmp.Compare(a.Cell, b.Cell)
 	}
-	return cmp.Compare(a.row, b.row)
+	return cmp.Compare(a.Value, b.Value)
 }
 
 // sortMembers sorts by unit, then cell. Hashes spread evenly, so members fall
@@ -112,11 +112,13 @@ func (c *counting) distinct(ctx context.Context, part *Part) error {
 		for i < len(m) && m[i].Unit == unit {
 			cell := m[i].Cell
 			t.enter(cell)
+			var value uint32 // the same whatever the order of rows
 			for ; i < len(m) && m[i].Unit == unit && m[i].Cell == cell; i++ {
-				t.contribute(m[i].row)
+				t.contribute(m[i].Value)
+				value += c.values[m[i].Value] | 1
 			}
 			t.leave()
-			m[kept] = Member{Unit: unit, Cell: cell}
+			m[kept] = Member{Unit: unit, Cell: cell, Value: max(value, 1)}
 			kept++
 		}
 		if c.form.UnitRows > 0 && int64(i-first) > c.form.UnitRows {

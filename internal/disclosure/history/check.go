@@ -15,14 +15,18 @@ type checker struct {
 }
 
 func newChecker(now *Release, least int64) (*checker, error) {
-	if err := now.Validate(); err != nil {
+	if err := validate(now, least); err != nil {
 		return nil, err
-	}
-	if least < 1 {
-		return nil, fmt.Errorf("%w: a minimum of %d units", ErrRelease, least)
 	}
 	l := label(now)
 	return &checker{now: l, least: least, flagged: make([]bool, now.Queries()), atoms: newAtoms(l)}, nil
+}
+
+func validate(now *Release, least int64) error {
+	if least < 1 {
+		return fmt.Errorf("%w: a minimum of %d units", ErrRelease, least)
+	}
+	return now.Validate()
 }
 
 // past holds the new release against one more.

@@ -242,6 +242,13 @@ func Verify(files scratch.Files, id string, shown []bool, minUnits int64) ([]boo
 	if name == "" {
 		return nil, fmt.Errorf("history: %w: no release %q was begun", fs.ErrNotExist, id)
 	}
+	names, err := files.Names(releasePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	if len(names) == 1 { // the first release of all
+		return make([]bool, len(shown)), nil
+	}
 	r, err := load(files, name)
 	if err != nil {
 		return nil, err
@@ -258,6 +265,9 @@ func check(files scratch.Files, but string, now Release, minUnits int64) ([]bool
 	}
 	if len(names) > maxReleases {
 		return nil, ErrFull
+	}
+	if len(names) == 0 {
+		return make([]bool, now.Queries()), validate(&now, minUnits)
 	}
 	c, err := newChecker(&now, minUnits)
 	if err != nil {
