@@ -4,18 +4,19 @@
 # by itself less.
 #   benchmarks/record.sh [RUNS] [PART...]   3 runs of every case, all parts
 # Parts: psi (every protocol, size and link), psi-csv (CSV in and out, a process
-# for each party, warm caches), fl, credit (default_credit between two nodes),
+# for each party, warm caches), statistics (tables of several parties, and the
+# building blocks under them), fl, credit (default_credit between two nodes),
 # demo. TINY=1 takes small sizes, to see whether the script works; OUT is
 # another folder than benchmarks/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-3}
 parts=${*:2}
-parts=${parts:-psi psi-csv fl credit demo}
+parts=${parts:-psi psi-csv statistics fl credit demo}
 out=${OUT:-benchmarks/results}
-small=2^12..2^20 large=2^22,10M,2^24 csv=2^20,10M multi=2^18 server=10M client=10k limit=20m logit=30000
+small=2^12..2^20 large=2^22,10M,2^24 csv=2^20,10M multi=2^18 server=10M client=10k limit=20m logit=30000 counters=4096 rows=1M
 if [ -n "${TINY:-}" ]; then
-	small=2^6..2^8 large=2^9 csv=2^8 multi=2^7 server=4096 client=16 limit=1m logit=300
+	small=2^6..2^8 large=2^9 csv=2^8 multi=2^7 server=4096 client=16 limit=1m logit=300 counters=64 rows=10k
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -40,11 +41,11 @@ bin=$work/yinqiao
 	echo "}"
 } >"$out/machine.json"
 
-# case NAME JOB N NET
+# case NAME JOB N NET FLAG...
 case_() {
 	: >"$out/$1.jsonl"
 	for _ in $(seq "$runs"); do
-		"$bin" bench run "$2" --n "$3" --net "$4" --json | tee -a "$out/$1.jsonl"
+		"$bin" bench run "$2" --n "$3" --net "$4" --json "${@:5}" | tee -a "$out/$1.jsonl"
 	done
 }
 
@@ -76,6 +77,23 @@ psi-csv() {
 		made+=("$work/oprf" "$work/oprf-csv")
 	fi
 	"$bin" bench report "${made[@]}" --out "$out/psi-csv"
+}
+
+# Tables of three parties; and the blocks under them, by Go's own benchmarks:
+# encryption beside Paillier's, one addition, one client among ten.
+statistics() {
+	mkdir -p "$out/statistics"
+	for job in mpc.aggregate.v1 mpc.secagg.v1; do
+		local name=statistics/${job#mpc.}
+		name=${name%.v1}
+		for net in none lan wan; do
+			case_ "$name-$counters-$net" "$job" "$counters" "$net" --parties 3 --no-yardstick
+		done
+		case_ "$name-$rows-400x8-csv" "$job" "$rows" none --cells 400 --measures 8 --csv --processes --no-yardstick
+	done
+	go test ./mpc/he/tbgv -run '^$' -bench 'Encrypt|Paillier' -cpu 1 -count "$runs" >"$out/statistics/encryption.txt"
+	go test ./mpc/hesum -run '^$' -bench Sum -count "$runs" >"$out/statistics/hesum.txt"
+	go test ./mpc/secagg -run '^$' -bench 'Client|KeyStream' -count "$runs" >"$out/statistics/secagg.txt"
 }
 
 fl() {
@@ -116,9 +134,9 @@ demo() {
 
 for part in $parts; do
 	case $part in
-	psi | psi-csv | fl | credit | demo) "$part" ;;
+	psi | psi-csv | statistics | fl | credit | demo) "$part" ;;
 	*)
-		echo "no part $part: psi, psi-csv, fl, credit, demo" >&2
+		echo "no part $part: psi, psi-csv, statistics, fl, credit, demo" >&2
 		exit 2
 		;;
 	esac

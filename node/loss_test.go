@@ -150,7 +150,7 @@ func sumRun(ctx context.Context, h *hooks, env job.Env, spare int) (job.Result, 
 }
 
 // sums is a world of three parties with a grant for a kind of sumJobs.
-func sums(t *testing.T, kind string, tune func(*Node)) (*world, string) {
+func sums(t *testing.T, kind string, tune func(*Node), changes ...func(*catalogv1.Request)) (*world, string) {
 	w := newWorldOf(t)
 	w.tune = func(n *Node) {
 		n.cfg.Limits.PeerIdle = 2 * time.Second
@@ -167,6 +167,9 @@ func sums(t *testing.T, kind string, tune func(*Node)) (*world, string) {
 	return w, w.grantedTo(threeParties, func(q *catalogv1.Request) {
 		q.Computations[0].Kind = kind
 		q.Limits.MaxRuns = 1
+		for _, change := range changes {
+			change(q)
+		}
 	})
 }
 

@@ -262,7 +262,7 @@ func (w *world) enrolAt(id, addr, endpoint string) {
 func (w *world) start(id string) {
 	t := w.t
 	t.Helper()
-	reg, err := job.NewRegistry(slices.Concat(familyJobs(w.hooks), sumJobs(w.hooks), []job.Definition{countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks), releaseJob(w.hooks), figureJob()})...)
+	reg, err := job.NewRegistry(slices.Concat(familyJobs(w.hooks), sumJobs(w.hooks), statisticsJobs(w.hooks), []job.Definition{countJob(w.hooks), trioJob(w.hooks), stepJob(w.hooks), releaseJob(w.hooks), figureJob()})...)
 	must(t, err)
 	n, err := Open(w.ctx, w.homes[id], Options{Registry: reg, Version: "test", Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	must(t, err)
