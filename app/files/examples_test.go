@@ -21,7 +21,7 @@ func read[T any](t *testing.T, path string) *T {
 }
 
 func TestShippedScenarios(t *testing.T) {
-	for _, path := range []string{"examples/psi", "examples/psi-enterprises", "examples/credit", "benchmarks/default_credit"} {
+	for _, path := range []string{"examples/psi", "examples/psi-enterprises", "examples/statistics", "examples/loans", "examples/credit", "benchmarks/default_credit"} {
 		s := read[Scenario](t, path+"/scenario.yaml")
 		if len(s.Parties) < 2 || len(s.Parties[0].Entries) == 0 || s.Name == "" {
 			t.Errorf("%s lacks parties, entries or a name", path)

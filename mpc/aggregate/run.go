@@ -307,9 +307,8 @@ func (p *party) release(ctx context.Context, engine adder) (job.Result, error) {
 		},
 		Digests: p.digests(),
 	}
-	if p.home != nil {
-		res.Rows = p.home.part.Rows
-	}
+	// Rows stays 0: the receipt would tell everybody how many rows of each party
+	// the filter lets through, which is that party's part of a count.
 	if !p.receives() {
 		return res, nil
 	}

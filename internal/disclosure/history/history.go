@@ -29,7 +29,7 @@ var (
 	// ErrDamaged: a file does not hold what this package writes.
 	ErrDamaged = errors.New("history: file is damaged")
 	// ErrFull: as many releases are remembered as can be held against.
-	ErrFull = errors.New("history: too many releases of this entry; register it anew or prune by hand")
+	ErrFull = errors.New("history: as many releases of this entry as can be held against; publish its data under another entry code")
 )
 
 // Bounds of a release.
