@@ -25,6 +25,7 @@ import (
 	"github.com/yinqiao/yinqiao/app/ui"
 	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/node"
 	"github.com/yinqiao/yinqiao/node/dataset"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
@@ -298,7 +299,26 @@ func (r *scenarioRun) compute(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("job: %w", err)
 	}
-	return jobError(r.view)
+	return errors.Join(jobError(r.view), r.ownWords(ctx))
+}
+
+// ownWords is what a party says for itself of a job that it ended. The others,
+// the one that is asked first among them, know the class alone.
+func (r *scenarioRun) ownWords(ctx context.Context) error {
+	if r.view.GetClass() != "peer_aborted" {
+		return nil
+	}
+	for _, p := range r.view.GetParties() {
+		op := r.nodes[p.GetParty()]
+		if op == nil {
+			continue
+		}
+		v, err := follow(ctx, op, r.view.GetJob(), func(*nodev1.JobView) {})
+		if err == nil && v.GetState() == string(node.Failed) && v.GetClass() != "peer_aborted" && v.GetClass() != "peer_gone" {
+			return fmt.Errorf("%s says: %s (class %s)", p.GetParty(), v.GetReason(), v.GetClass())
+		}
+	}
+	return nil
 }
 
 // collect puts the outcome together and holds the parties' accounts against

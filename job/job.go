@@ -281,6 +281,11 @@ var ErrDone = errors.New("job: step was done before and may not be repeated")
 // intersection is smaller than the grant's minimum.
 var ErrMinIntersection = errors.New("job: intersection below the grant's minimum")
 
+// ErrInput is wrapped by a job kind that stops because of this party's own rows.
+// The other parties learn that it was for that, and the party's own records say
+// which row.
+var ErrInput = errors.New("job: the rows do not fit the job")
+
 // CountCommon is the key in Counts under which every job kind that aligns rows
 // gives the number of rows that the parties have in common.
 const CountCommon = "rows.common"

@@ -296,6 +296,7 @@ func (n *Node) datasetOf(entry string) (dataset.Dataset, error) {
 func (n *Node) runError(err error) error {
 	var f *failure
 	var mismatch *session.MismatchError
+	var keys *table.KeyError
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -303,6 +304,8 @@ func (n *Node) runError(err error) error {
 		return diskFailure(err)
 	case errors.Is(err, job.ErrBudget):
 		return fail("privacy_budget", "%v", err)
+	case errors.Is(err, job.ErrInput), errors.As(err, &keys):
+		return fail("dataset", "%v", err)
 	case errors.Is(err, job.ErrMinIntersection):
 		return fail("min_intersection", "%v", err)
 	case errors.As(err, &mismatch):

@@ -29,11 +29,15 @@ type loan struct {
 	year     int64
 	amount   int64
 	bad      int64
+	blank    bool // the amount is missing
 }
 
 var loanSchema = table.Schema{
-	{Name: "unit", Type: table.Int}, {Name: "industry", Type: table.Text}, {Name: "year", Type: table.Int},
-	{Name: "amount", Type: table.Int}, {Name: "bad", Type: table.Int},
+	{Name: "unit", Type: table.Int},
+	{Name: "industry", Type: table.Text},
+	{Name: "year", Type: table.Int},
+	{Name: "amount", Type: table.Int},
+	{Name: "bad", Type: table.Int},
 }
 
 func loans(t testing.TB, rows []loan) *table.Table {
@@ -43,7 +47,11 @@ func loans(t testing.TB, rows []loan) *table.Table {
 		b.Ints(0).Append(r.unit)
 		b.Texts(1).Append(r.industry)
 		b.Ints(2).Append(r.year)
-		b.Ints(3).Append(r.amount)
+		if r.blank {
+			b.Ints(3).AppendNull()
+		} else {
+			b.Ints(3).Append(r.amount)
+		}
 		b.Ints(4).Append(r.bad)
 	}
 	tb, err := b.Table()

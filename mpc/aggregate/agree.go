@@ -155,12 +155,7 @@ func (m *mesh) greet(ctx context.Context, own greeting, request rules.Set) (rule
 		case len(fixed) == 0:
 			fixed = theirs.Fixed
 		case !slices.Equal(fixed, theirs.Fixed):
-			return rules.Set{}, nil, peerError(id, "another set of contributors than this party's from an earlier attempt")
-		}
-	}
-	for i, id := range fixed {
-		if !slices.Contains(m.s.Parties(), id) || slices.Contains(fixed[:i], id) {
-			return rules.Set{}, nil, fmt.Errorf("%w: contributors of an earlier attempt that are not parties", ErrPeer)
+			return rules.Set{}, nil, peerError(id, "another set of contributors from an earlier attempt than this party or one before it has")
 		}
 	}
 	return rules.Strictest(all...), fixed, nil

@@ -141,6 +141,7 @@ func (w way) clear(ctx context.Context, spec job.Spec, sources map[session.Party
 		parts = append(parts, part)
 	}
 	counts := make([]disclosure.Count, r.plan.Cells())
+	supports := make([]disclosure.Count, r.plan.Supports()*r.plan.Cells())
 	sum := share.NewVector(r.plan.Shape())
 	for _, part := range parts {
 		flags := ownFlags(r.plan, inForce, part)
@@ -153,9 +154,15 @@ func (w way) clear(ctx context.Context, spec job.Spec, sources map[session.Party
 				counts[c].Flags++
 			}
 		}
+		for i, n := range part.Supports {
+			supports[i].Units += n
+			if n > 0 {
+				supports[i].Providers++
+			}
+		}
 		sum.Add(part.Vector)
 	}
-	mask, err := disclosure.Suppress(inForce, counts, equations(r.plan))
+	mask, err := withhold(ctx, r.plan, inForce, counts, func(i int) disclosure.Count { return supports[i] })
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,10 @@
 package aggregate
 
 import (
+	"context"
+
 	"github.com/yinqiao/yinqiao/internal/disclosure"
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/mpc/share"
 	"github.com/yinqiao/yinqiao/mpc/stats"
 )
@@ -14,43 +17,82 @@ const (
 	unitsShift = 2 * partyBits
 )
 
-// countsShape is the shape of that vector: narrow where the units of all
-// parties fit beside the rest.
+// countsShape is the shape of that vector: a number for each cell and then for
+// each support of each cell, narrow where the units of all parties fit beside the
+// rest.
 func countsShape(plan *stats.Plan) share.Shape {
+	n := plan.Cells() * (1 + plan.Supports())
 	if plan.Form().MaxRows*int64(plan.Parties()) < 1<<(share.NarrowBits-unitsShift) {
-		return share.Shape{Narrow: plan.Cells()}
+		return share.Shape{Narrow: n}
 	}
-	return share.Shape{Wide: plan.Cells()}
+	return share.Shape{Wide: n}
 }
 
 // counts is one party's vector.
 func (h *home) counts() share.Vector {
 	v := share.NewVector(countsShape(h.p.plan))
-	for c, n := range h.part.Units {
+	put := func(at int, n int64, flag bool) {
 		x := uint64(n) << unitsShift
 		if n > 0 {
 			x |= 1 << partyBits
 		}
-		if h.flags[c] {
+		if flag {
 			x |= 1
 		}
 		if len(v.Narrow) > 0 {
-			v.Narrow[c] = uint32(x)
+			v.Narrow[at] = uint32(x)
 		} else {
-			v.Wide[c] = x
+			v.Wide[at] = x
 		}
+	}
+	for c, n := range h.part.Units {
+		put(c, n, h.flags[c])
+	}
+	for i, n := range h.part.Supports {
+		put(len(h.part.Units)+i, n, false)
 	}
 	return v
 }
 
-// countAt reads a cell of the opened sum.
-func countAt(sum share.Vector, cell int) disclosure.Count {
+// countAt reads a number of the opened sum.
+func countAt(sum share.Vector, at int) disclosure.Count {
 	var x uint64
 	if len(sum.Narrow) > 0 {
-		x = uint64(sum.Narrow[cell])
+		x = uint64(sum.Narrow[at])
 	} else {
-		x = sum.Wide[cell]
+		x = sum.Wide[at]
 	}
 	const most = 1<<partyBits - 1
 	return disclosure.Count{Units: int64(x >> unitsShift), Providers: int64(x >> partyBits & most), Flags: int64(x & most)}
+}
+
+// withhold is the cells to withhold: those that the rules withhold, and those of
+// which a counter stands on too little, a bin for instance. Each support is a
+// table of its own with the same equations, and what proves its small cells to
+// be protected holds whatever is withheld besides. at has the counts of all
+// supports, in the order of the vector.
+func withhold(ctx context.Context, plan *stats.Plan, r rules.Set, counts []disclosure.Count, at func(i int) disclosure.Count) ([]bool, error) {
+	eqs := equations(plan)
+	mask, err := disclosure.Suppress(r, counts, eqs)
+	if err != nil {
+		return nil, err
+	}
+	table := make([]disclosure.Count, len(counts))
+	for s := range plan.Supports() {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		for c := range table {
+			table[c] = at(s*len(table) + c)
+			table[c].Flags = 0 // they are of the cell, whose number has them
+		}
+		more, err := disclosure.Suppress(r, table, eqs)
+		if err != nil {
+			return nil, err
+		}
+		for c, withheld := range more {
+			mask[c] = mask[c] || withheld
+		}
+	}
+	return mask, nil
 }

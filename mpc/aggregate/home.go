@@ -18,6 +18,7 @@ import (
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/stats"
 	"github.com/yinqiao/yinqiao/scratch"
+	"github.com/yinqiao/yinqiao/session"
 )
 
 // home is what a contributor has counted, and what it remembers of releases
@@ -29,12 +30,14 @@ type home struct {
 	past  job.History
 	entry string
 	cells []int // plan cells in the order that the history has them
+	// whose is the contributors that the recorded release counts.
+	whose []session.PartyID
 }
 
 // count counts this party's rows, finds the cells that its own rules withhold,
 // and records the release that is about to be made.
 func (p *party) count(ctx context.Context) error {
-	h := &home{p: p, past: p.env.Past(), entry: p.env.Self().Inputs[0].Entry}
+	h := &home{p: p, past: p.env.Past(), entry: p.env.Self().Inputs[0].Entry, whose: p.inside}
 	var seed [32]byte
 	err := h.remember(ctx, func(files scratch.Files) (err error) {
 		seed, err = history.Seed(files, p.env.Session.Rand())
@@ -44,7 +47,11 @@ func (p *party) count(ctx context.Context) error {
 		return err
 	}
 	p.env.Session.Progress("count rows", 0, 0)
-	if h.part, err = p.plan.Count(ctx, p.env.Inputs[0], seed, counting(p.rules)); err != nil {
+	var row *stats.RowError
+	switch h.part, err = p.plan.Count(ctx, p.env.Inputs[0], seed, counting(p.rules)); {
+	case errors.As(err, &row), errors.Is(err, stats.ErrRows):
+		return fmt.Errorf("%w: %w", job.ErrInput, err)
+	case err != nil:
 		return err
 	}
 	h.flags = ownFlags(p.plan, p.rules, h.part)
@@ -136,6 +143,7 @@ func (h *home) newRelease() history.Release {
 		r.Dims = append(r.Dims, history.Dim{Key: binary.LittleEndian.Uint64(key[:]), Size: len(categories)})
 	}
 	r.Digest, r.Filter = digest(form.Measures), digest([]any{form.Where, form.Missing, form.Entity})
+	r.Parties = digest(slices.Sorted(slices.Values(h.whose)))
 	return r
 }
 
@@ -213,6 +221,12 @@ func (h *home) judge(ctx context.Context, mask []bool) (more []bool, err error) 
 	}
 	var found []bool
 	err = h.remember(ctx, func(files scratch.Files) (err error) {
+		if !slices.Equal(h.whose, h.p.counted) { // a contributor was lost after its rows were to be counted
+			h.whose = h.p.counted
+			if err := errors.Join(history.Abandon(files, h.p.releaseID()), history.Begin(files, h.newRelease())); err != nil {
+				return err
+			}
+		}
 		found, err = history.Verify(files, h.p.releaseID(), h.shown(mask), h.p.rules.MinUnits)
 		return err
 	})

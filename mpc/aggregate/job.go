@@ -211,7 +211,7 @@ func reveals(spec job.Spec, w way) []job.Disclosure {
 		{Field: fieldContributors, What: "how many parties' rows are in the table"},
 		{Field: viewMore, What: "which parties withhold cells besides, because a withheld one would follow from an earlier release, if any do"},
 		{To: Gate, Field: viewMore, What: "which cells those are"},
-		{To: Gate, Field: viewCells, What: "of every cell, withheld or not: how many units all parties have in it together, how many parties have one, and at how many parties a rule of their own withholds it"},
+		{To: Gate, Field: viewCells, What: "of every cell, withheld or not: how many units all parties have in it together, how many parties have one, and at how many parties a rule of their own withholds it; the first two also of every bin of a measure, and of the rows that have the values a measure needs where others are skipped"},
 	}
 	r, err := decode(spec, w)
 	shown := "the opened counters of every cell that is not withheld"

@@ -213,7 +213,7 @@ func TestOwnNodeRefusesBadRows(t *testing.T) {
 	w.rows["p1"][7].amount = 1234567
 	_, errs := w.run(t)
 	err := errs["p1"]
-	if !errors.Is(err, stats.ErrRange) || strings.Contains(err.Error(), "1234567") {
+	if !errors.Is(err, stats.ErrRange) || !errors.Is(err, job.ErrInput) || strings.Contains(err.Error(), "1234567") {
 		t.Errorf("p1 ends with %v, want ErrRange without the value", err)
 	}
 	if !errors.Is(errs["p0"], session.ErrGone) {

@@ -83,7 +83,7 @@ func (w way) run(ctx context.Context, env job.Env) (job.Result, error) {
 		shape: p.largest(), once: env.Once,
 	})
 	if err != nil {
-		return job.Result{}, err
+		return job.Result{}, errors.Join(err, p.forget(ctx))
 	}
 	if err := p.agreeOnMask(ctx, engine); err != nil {
 		return job.Result{}, errors.Join(err, p.forget(ctx))
@@ -128,6 +128,18 @@ func (p *party) largest() share.Shape {
 	return share.Shape{Narrow: max(s.Narrow, counts.Narrow), Wide: max(s.Wide, counts.Wide), Huge: s.Huge}
 }
 
+// orderedPart reports whether ids are some of all, in the same order.
+func orderedPart(ids, all []session.PartyID) bool {
+	for _, id := range ids {
+		i := slices.Index(all, id)
+		if i < 0 {
+			return false
+		}
+		all = all[i+1:]
+	}
+	return true
+}
+
 const includedFile = "included"
 
 // greet agrees on the rules in force, and on the contributors where an earlier
@@ -151,10 +163,10 @@ func (p *party) greet(ctx context.Context) error {
 	}
 	p.inside = p.contributors
 	if fixed != nil {
-		for _, id := range fixed {
-			if !slices.Contains(p.contributors, id) {
-				return fmt.Errorf("%w: %s was in an earlier attempt and is no contributor", ErrPeer, id)
-			}
+		// No attempt counts fewer than suffice to open, so that a party that makes
+		// up an attempt leaves out no more than the contract can spare.
+		if !orderedPart(fixed, p.contributors) || len(fixed) < p.threshold() {
+			return fmt.Errorf("%w: a set of contributors that no earlier attempt can have had", ErrPeer)
 		}
 		p.inside, p.fixed = fixed, true
 	}
@@ -185,7 +197,7 @@ func (p *party) agreeOnMask(ctx context.Context, engine adder) error {
 		}
 	}
 	for range maxRounds {
-		more, err := p.agree(ctx, engine, counts)
+		more, err := p.agree(ctx, engine, counts, func(i int) disclosure.Count { return countAt(sum, cells+i) })
 		switch {
 		case err != nil:
 			return err
@@ -208,8 +220,9 @@ const maxRounds = 8
 
 // agree has the gates say which cells are withheld, and all parties hold that
 // to what they know. It returns nil where all is well, and otherwise, at a gate,
-// at how many parties each cell has to be withheld besides.
-func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Count) (more []int64, err error) {
+// at how many parties each cell has to be withheld besides. At a gate counts and
+// supports are what was opened.
+func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Count, supports func(i int) disclosure.Count) (more []int64, err error) {
 	cells := p.plan.Cells()
 	var own *verdict
 	if counts != nil {
@@ -217,7 +230,7 @@ func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Cou
 		for i, id := range p.contributors {
 			own.included[i] = slices.Contains(engine.Included(), id)
 		}
-		if own.mask, err = disclosure.Suppress(p.rules, counts, equations(p.plan)); err != nil {
+		if own.mask, err = withhold(ctx, p.plan, p.rules, counts, supports); err != nil {
 			return nil, err
 		}
 	}
@@ -234,16 +247,18 @@ func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Cou
 	if known := engine.Included(); len(known) > 0 && !slices.Equal(known, p.counted) {
 		return nil, fmt.Errorf("%w: the gates counted other parties than this one has seen added", ErrPeer)
 	}
-	if err := p.fix(p.counted); err != nil {
-		return nil, err
-	}
 	mine := make([]bool, cells)
 	if p.home != nil {
 		if mine, err = p.home.judge(ctx, p.mask); err != nil {
 			return nil, err
 		}
 	}
-	return p.mesh.confirm(ctx, p.gates, p.agreed(), mine)
+	if more, err = p.mesh.confirm(ctx, p.gates, p.agreed(), mine); err != nil {
+		return nil, err
+	}
+	// Who has not seen who was added knows it from the gates, and not before all
+	// parties have heard the same.
+	return more, p.fix(p.counted)
 }
 
 // fix keeps the contributors whose rows were counted for later attempts.

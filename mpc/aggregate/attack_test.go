@@ -1,0 +1,211 @@
+package aggregate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/yinqiao/yinqiao/mpc/stats"
+	"github.com/yinqiao/yinqiao/scratch"
+	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/sessiontest"
+)
+
+// lines returns the released table of the recipient, without its heading.
+func lines(t *testing.T, w *world) [][]string {
+	t.Helper()
+	results, errs := w.run(t)
+	noErrors(t, errs)
+	return csvOf(t, results["bureau"].Tables[fieldStatistics])[1:]
+}
+
+func ask(w *world, form string) {
+	w.spec.Params = json.RawMessage(`{"entity": "unit", "max_rows": 1000, ` + form + `}`)
+}
+
+// even gives each of three parties n loans of each industry and year, of
+// amounts below 100.
+func even(w *world, n int) {
+	for i, id := range w.ids()[:len(w.ids())-1] {
+		var rows []loan
+		for _, ind := range industries {
+			for year := int64(2004); year <= 2006; year++ {
+				for k := range n {
+					rows = append(rows, loan{unit: int64(i*10000 + len(rows)), industry: ind, year: year, amount: int64(k % 100)})
+				}
+			}
+		}
+		w.rows[id] = rows
+	}
+}
+
+const byIndustry = `"group_by": [{"column": "industry", "domain": ["retail", "mining", "health", "transport"]}]`
+
+// A mean of values that nearly all rows miss is the value of the one that has
+// it, however many units the cell has.
+func TestMeasureOfOneUnitIsWithheld(t *testing.T) {
+	for _, margins := range []bool{false, true} {
+		w := newWorld(MaskedDefinition(), 3, "")
+		even(w, 20)
+		for _, rows := range w.rows {
+			for i := range rows {
+				rows[i].blank = rows[i].industry == "retail" || rows[i].industry == "mining"
+			}
+		}
+		target := &w.rows["p1"][0]
+		target.blank, target.amount = false, 77
+		ask(w, fmt.Sprintf(`"missing": "skip", %s, "margins": %t, "measures": [{"name": "m", "of": "sum", "column": "amount", "range": [0, 100]}]`, byIndustry, margins))
+		var total, shown float64
+		withheld := 0
+		for _, l := range lines(t, w) {
+			if l[3] == stats.Suppressed {
+				withheld++
+				continue
+			}
+			var x float64
+			if _, err := fmt.Sscan(l[1], &x); err != nil {
+				t.Fatal(err)
+			}
+			if l[0] == stats.All {
+				total = x
+			} else {
+				shown += x
+			}
+			if l[0] == target.industry {
+				t.Errorf("margins %t: %s is shown, of which one unit has a value: %v", margins, l[0], l)
+			}
+		}
+		if total-shown == 77 {
+			t.Errorf("the total less what is shown is the one unit's value")
+		}
+		if withheld == 0 || withheld == 4 && !margins {
+			t.Errorf("margins %t: %d cells are withheld", margins, withheld)
+		}
+	}
+}
+
+// The same of two sums over different rows: their difference is what the one
+// unit has that is in the first alone.
+func TestSumsOverNearlyTheSameRowsAreWithheld(t *testing.T) {
+	w := newWorld(MaskedDefinition(), 3, "")
+	even(w, 20)
+	w.rows["p1"][0].blank = true
+	ask(w, `"missing": "skip", `+byIndustry+`, "measures": [{"of": "sum", "column": "bad", "range": [0, 1]}, {"of": "covariance", "columns": ["bad", "amount"], "range": [0, 1, 0, 100]}]`)
+	for _, l := range lines(t, w) {
+		if got, want := l[len(l)-1] == stats.Suppressed, l[0] == "retail"; got != want {
+			t.Errorf("%s is withheld: %t, want %t", l[0], got, want)
+		}
+	}
+}
+
+// A bin is a cell of its own: a histogram is no way round the fewest units.
+func TestBinOfOneUnitIsWithheld(t *testing.T) {
+	for _, measure := range []string{
+		`{"of": "histogram", "column": "amount", "bins": [0, 100, 200]}`,
+		`{"of": "max", "column": "amount", "bins": [0, 100, 200]}`,
+		// Bins that differ by one unit.
+		`{"of": "histogram", "column": "amount", "bins": [0, 10, 200]}, {"of": "max", "column": "amount", "bins": [0, 10, 100, 200]}`,
+	} {
+		w := newWorld(MaskedDefinition(), 3, "")
+		even(w, 20)
+		w.rows["p1"][0].amount = 150
+		ask(w, byIndustry+`, "measures": [`+measure+`]`)
+		for _, l := range lines(t, w) {
+			if got, want := l[len(l)-1] == stats.Suppressed, l[0] == "retail"; got != want {
+				t.Errorf("%s: %s is withheld: %t, want %t", measure, l[0], got, want)
+			}
+		}
+	}
+}
+
+// Two tables over the rows of all but one party and over those of all differ by
+// what this one has, in every cell. The others know, and withhold it.
+func TestOnePartyMoreIsFound(t *testing.T) {
+	w := newWorld(MaskedDefinition(), 4, `, "threshold": 3`)
+	w.gone = "p3"
+	first, errs := w.run(t)
+	for _, id := range []session.PartyID{"p0", "p1", "p2", "bureau"} {
+		if errs[id] != nil {
+			t.Fatalf("%s: %v", id, errs[id])
+		}
+	}
+	if n := first["bureau"].Counts[fieldSuppressed]; n == 20 {
+		t.Fatal("the first table shows nothing")
+	}
+	again, errs := w.run(t) // the same three
+	if n := again["bureau"].Counts[fieldSuppressed]; n != first["bureau"].Counts[fieldSuppressed] {
+		t.Errorf("the same parties once more: %d cells are withheld; %v", n, errs)
+	}
+	w.gone = ""
+	for _, id := range w.ids() {
+		w.envOf(id).Scratch = scratch.Memory() // another run
+	}
+	results, errs := w.run(t)
+	noErrors(t, errs)
+	if n := results["bureau"].Counts[fieldSuppressed]; n != 20 {
+		t.Errorf("with a party more, %d of 20 cells are withheld", n)
+	}
+}
+
+// A party that makes up an earlier attempt cannot leave out more contributors
+// than the contract can spare.
+func TestFixedSetCannotBeMadeUp(t *testing.T) {
+	for _, c := range []struct {
+		threshold int
+		fixed     []session.PartyID
+	}{
+		{0, []session.PartyID{"p0", "p1", "p2"}},
+		{3, []session.PartyID{"p0", "p1"}},
+		{3, []session.PartyID{"p2", "p1", "p0"}},
+		{3, []session.PartyID{"p0", "p1", "p1"}},
+		{3, []session.PartyID{"p0", "p1", "bureau"}},
+	} {
+		w := newWorld(MaskedDefinition(), 4, fmt.Sprintf(`, "threshold": %d`, c.threshold))
+		w.wrap = func(from, _ session.PartyID, label string, ch session.Channel) session.Channel {
+			if from != "bureau" || label != "" {
+				return ch
+			}
+			return sessiontest.Tamper(ch, func(_ int, p []byte) [][]byte {
+				if p[0] == kindRules {
+					b, err := json.Marshal(greeting{Fixed: c.fixed})
+					if err != nil {
+						t.Error(err)
+					}
+					p = append([]byte{kindRules}, b...)
+				}
+				return [][]byte{p}
+			})
+		}
+		_, errs := w.run(t)
+		if err := errs["p3"]; !errors.Is(err, ErrPeer) {
+			t.Errorf("threshold %d: p3 takes %v for those of an earlier attempt: %v", c.threshold, c.fixed, err)
+		}
+	}
+}
+
+// What was begun and not opened is forgotten, whatever ended it: a release that
+// never was would be held against every later one.
+func TestNothingOpenedIsNothingRemembered(t *testing.T) {
+	for _, stage := range []string{"count rows", stageCounts, stageMeasures} {
+		w := newWorld(Definition(), 3, "")
+		w.at = lose("p2", stage)
+		_, errs := w.run(t)
+		if errs["p0"] == nil {
+			t.Fatal("the run goes on without a party that it needs")
+		}
+		files, done, err := w.env["p0"].History.Hold(t.Context(), "e0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, err := files.Names("release/")
+		done()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of the measures, others may have what p0 sent.
+		if want := stage == stageMeasures; (len(names) > 0) != want {
+			t.Errorf("lost at %q: %d releases are remembered", stage, len(names))
+		}
+	}
+}
