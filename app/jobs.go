@@ -37,6 +37,9 @@ func (c *cli) jobCommand() *cobra.Command {
 				}
 			}
 			return c.call(cmd, api.Operate, func(ctx context.Context, op nodev1.OperatorClient) error {
+				if j.Protocol == node.ProtocolAuto && !c.json {
+					fmt.Fprintln(c.err, "asking the parties for the sizes of their data, to choose a kind…")
+				}
 				r, err := op.SubmitJob(ctx, j.Message(grant))
 				if err != nil {
 					return err

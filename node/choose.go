@@ -32,8 +32,10 @@ const (
 	maxDrafts = 8
 	// maxWeighed bounds what a party may say that it has, in rows.
 	maxWeighed = 1 << 40
-	// weighWait is how long the other parties may take to count their rows.
-	weighWait = 2 * time.Minute
+	// weighWait is how long the parties may take to count their rows while whoever
+	// submits hears nothing: well below the time that the operator's API gives a
+	// call. A count goes on beyond it, for the next submission to find.
+	weighWait = 30 * time.Second
 )
 
 // option is one kind that a job could run as.
@@ -270,7 +272,7 @@ func (n *Node) weighOwn(ctx context.Context, options []*option) ([]weight, error
 func (n *Node) askWeights(ctx context.Context, peers *peer.Peers, other string, req *peerv1.WeighRequest) ([]weight, time.Duration, error) {
 	reply, err := peers.Weigh(ctx, other, req)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, 0, n.refuse("counting", "%s has not counted its rows in time: submit the job again in a moment, or name the kind", other)
+		return nil, 0, n.stillCounting(other)
 	}
 	if err != nil {
 		return nil, 0, n.peerError(other, err)
@@ -297,6 +299,12 @@ func (n *Node) askWeights(ctx context.Context, peers *peer.Peers, other string, 
 		link = min(link, time.Since(begin))
 	}
 	return ws, link, nil
+}
+
+// stillCounting is the refusal of a choice for which a party's rows are missing.
+func (n *Node) stillCounting(party string) *Refusal {
+	return n.refuse("counting", "%s is still counting its rows, and goes on with it: submit the job again in a minute, "+
+		"or name a kind of the grant and leave protocol out", party)
 }
 
 // wouldSign is this node's own decision on a draft. It reserves and signs
@@ -369,7 +377,7 @@ func (n *Node) rowsOf(ctx context.Context, entry string, items []string) (int64,
 		select {
 		case <-c.ended:
 		case <-ctx.Done():
-			return 0, n.refuse("counting", "%s is still counting its rows: submit the job again in a moment", n.cfg.Party)
+			return 0, n.stillCounting(n.cfg.Party)
 		}
 		switch {
 		case c.err != nil:

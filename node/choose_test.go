@@ -473,6 +473,38 @@ func TestWeighedWrongly(t *testing.T) {
 	}
 }
 
+// TestAutoDoesNotWaitForLong: a submission whose party has many rows to count is
+// refused with what to do, by the party that would wait; the count goes on and
+// the next submission has it.
+func TestAutoDoesNotWaitForLong(t *testing.T) {
+	w := newWorld(t)
+	grant := w.granted(inGrant(thriftyKind, quickKind))
+	g, err := w.nodes["bank"].resolver.Grant(w.ctx, grant)
+	must(t, err)
+	for _, party := range []string{"bank", "gov"} {
+		slow := w.nodes[party]
+		info, err := os.Stat(filepath.Join(w.homes[party].Dir, "data.csv"))
+		must(t, err)
+		release := make(chan struct{})
+		slow.counted.datasets = nil
+		c, err := slow.counting("data", info, func(context.Context) (int64, error) { <-release; return 3, nil })
+		must(t, err)
+		ctx, cancel := context.WithTimeout(w.ctx, 200*time.Millisecond)
+		_, _, err = w.nodes["bank"].choose(ctx, g, auto(grant))
+		cancel()
+		if r, _ := rule(err); r != "counting" {
+			t.Errorf("%s counts: rule %q: %v", party, r, err)
+		} else if !strings.Contains(err.Error(), party+" is still counting its rows") || !strings.Contains(err.Error(), "submit the job again") {
+			t.Errorf("%s counts: %v", party, err)
+		}
+		close(release)
+		<-c.ended
+		if kind, _, err := w.chosen(grant, nil); err != nil || kind != thriftyKind {
+			t.Errorf("after %s has counted: %s, %v", party, kind, err)
+		}
+	}
+}
+
 // TestRowsAreCountedOnce: for each state of the file; a caller that leaves does
 // not end the count, and nobody waits for longer than it wants.
 func TestRowsAreCountedOnce(t *testing.T) {

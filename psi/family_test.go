@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/yinqiao/yinqiao/psi/cardinality"
 	"github.com/yinqiao/yinqiao/psi/multi"
 	"github.com/yinqiao/yinqiao/psi/oprf"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -201,28 +201,19 @@ type usage struct {
 	cpu   time.Duration
 }
 
-func cpuTime(t testing.TB) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 func begin(t testing.TB) usage {
 	t.Helper()
 	runtime.GC()
 	debug.FreeOSMemory()
 	// Starts the high-water mark of resident memory anew, where that is allowed.
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
-	return usage{time.Now(), cpuTime(t)}
+	return usage{time.Now(), psitest.CPU(t)}
 }
 
 // log says what the run took since begin.
 func (u usage) log(t testing.TB, p people, out []sessiontest.Outcome) {
 	t.Helper()
-	wall, cpu := time.Since(u.begun), cpuTime(t)-u.cpu
+	wall, cpu := time.Since(u.begun), psitest.CPU(t)-u.cpu
 	var bytes int64
 	for _, o := range out {
 		bytes += o.Traffic.Sent

@@ -52,6 +52,10 @@ var rules = []rule{
 
 	{folder: "mpc", may: protocol},
 	{folder: "psi", may: append([]string{"mpc/..."}, protocol...)},
+	{
+		folder: "psi/psitest", may: append([]string{"psi/...", "session/..."}, protocol...),
+		reason: "it is what the tests of protocols share",
+	},
 	{folder: "fl", may: append([]string{"mpc/...", "psi/..."}, protocol...)},
 	{folder: "sandbox", may: []string{"job", "table", "internal/disclosure/..."}},
 

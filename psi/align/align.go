@@ -37,8 +37,8 @@ import (
 // Name of the engine's own messages; a change on the wire is a new name.
 const Name = "psi.align.v1"
 
-// Family is that of every kind made here.
-const Family = "psi.align"
+// family is that of every kind made here.
+const family = "psi.align"
 
 // Roles of the job.
 const (
@@ -50,14 +50,14 @@ const (
 const (
 	// MaxRows is the most rows a side may hold.
 	MaxRows = 1 << 28
-	// MaxOneSession is the most keys a side may hold where a minimum has to be
+	// maxOneSession is the most keys a side may hold where a minimum has to be
 	// kept to before a match is revealed, which needs one session for all.
-	MaxOneSession = 1 << 23
+	maxOneSession = 1 << 23
 	// MinPartitionRows is the least that the parameter partition_rows may be: a
 	// small partition pays much for its padding.
 	MinPartitionRows = 4096
-	// DefaultPartitionRows is used where a protocol does not say.
-	DefaultPartitionRows = 1 << 20
+	// defaultPartitionRows is used where a protocol does not say.
+	defaultPartitionRows = 1 << 20
 	// maxPartitions keeps sub-sessions, of which a protocol may need a few for
 	// each partition, to what a node carries in one session.
 	maxPartitions = 1024
@@ -131,7 +131,7 @@ type Protocol struct {
 	Baseline     func(ctx context.Context, n int64) error
 	BaselineName string
 	// PartitionRows is the most items of one session that is run by default; 0
-	// means DefaultPartitionRows.
+	// means defaultPartitionRows.
 	PartitionRows int
 }
 
@@ -157,9 +157,9 @@ type engine struct {
 
 func newEngine(p Protocol) *engine {
 	if p.PartitionRows == 0 {
-		p.PartitionRows = DefaultPartitionRows
+		p.PartitionRows = defaultPartitionRows
 	}
-	return &engine{Protocol: p, minPartition: MinPartitionRows, maxOneSession: MaxOneSession, memoryRows: memoryRows, bound: bound}
+	return &engine{Protocol: p, minPartition: MinPartitionRows, maxOneSession: maxOneSession, memoryRows: memoryRows, bound: bound}
 }
 
 func (e *engine) definition() job.Definition {
@@ -174,7 +174,7 @@ func (e *engine) definition() job.Definition {
 		Clear:           e.clear,
 		Bench:           func(n int64) (job.Bench, error) { return e.bench(n, n) },
 		BenchSizes:      e.bench,
-		Family:          Family,
+		Family:          family,
 		Estimate:        e.estimate,
 		Resumable:       true,
 	}

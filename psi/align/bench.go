@@ -32,9 +32,9 @@ func AppendSubject(b []byte, i int64) []byte {
 	return append(b, digits[:]...)
 }
 
-// BenchPair is a benchmark of two parties: p0 is the sender with n rows, p1 the
+// benchPair is a benchmark of two parties: p0 is the sender with n rows, p1 the
 // receiver with m, and half of the smaller set is common.
-func BenchPair(kind string, n, m int64) (job.Bench, error) {
+func benchPair(kind string, n, m int64) (job.Bench, error) {
 	if n < 1 || n > MaxRows || m < 1 || m > MaxRows {
 		return job.Bench{}, fmt.Errorf("%w: a benchmark of %d and %d rows, allowed are 1 to %d", ErrSize, n, m, MaxRows)
 	}
@@ -55,7 +55,7 @@ func BenchPair(kind string, n, m int64) (job.Bench, error) {
 }
 
 func (e *engine) bench(n, m int64) (job.Bench, error) {
-	b, err := BenchPair(e.Name, n, m)
+	b, err := benchPair(e.Name, n, m)
 	if err != nil {
 		return b, err
 	}
@@ -127,7 +127,7 @@ func (e *engine) clear(ctx context.Context, spec job.Spec, sources map[session.P
 // Compare finds the common rows of two sets of n as anybody would who may see
 // both, as a yardstick.
 func Compare(ctx context.Context, n int64) error {
-	b, err := BenchPair("", n, n)
+	b, err := benchPair("", n, n)
 	if err != nil {
 		return err
 	}

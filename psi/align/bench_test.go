@@ -3,25 +3,16 @@ package align
 import (
 	"context"
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
-
-// cpu is the processor time that this process has used.
-func cpu(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // BenchmarkEngine is what a run costs beside the protocol: both parties read
 // their tables from memory, and a protocol that does nothing says that half of
@@ -55,7 +46,7 @@ func BenchmarkEngine(b *testing.B) {
 			}
 			var used time.Duration
 			for b.Loop() {
-				start := cpu(b)
+				start := psitest.CPU(b)
 				party := func(i int) sessiontest.Party {
 					return func(ctx context.Context, s *session.Session) error {
 						_, err := d.Run(ctx, job.Env{Spec: bench.Spec, Session: s, Inputs: []table.Source{held[i]}, Scratch: scratch.Memory()})
@@ -63,7 +54,7 @@ func BenchmarkEngine(b *testing.B) {
 					}
 				}
 				sessiontest.NoErrors(b, sessiontest.Net{Timeout: time.Hour}.Run(b, party(0), party(1)))
-				used += cpu(b) - start
+				used += psitest.CPU(b) - start
 			}
 			b.ReportMetric(float64(used.Nanoseconds())/float64(b.N)/float64(n)/2, "cpu-ns/row")
 		})

@@ -2,7 +2,6 @@ package align
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -177,10 +177,7 @@ func rowsOf(t testing.TB, src table.Source) []row {
 
 // specOf is a spec with params of p0, the sender and left, and p1.
 func specOf(params string, change func(*job.Spec)) job.Spec {
-	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
-	s := job.Spec{Kind: "psi.open.v1", Params: json.RawMessage(params), Parties: []job.Participant{
-		{Party: "p0", Role: Sender, Inputs: in}, {Party: "p1", Role: Receiver, Inputs: in},
-	}}
+	s := psitest.Spec("psi.open.v1", psitest.Params(params), Sender, Receiver)
 	if change != nil {
 		change(&s)
 	}

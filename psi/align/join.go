@@ -23,6 +23,7 @@ type joined struct {
 // it needs of the peer's, and returns the result's shape.
 func (r *run) shape(ctx context.Context) (*joined, error) {
 	j := &joined{run: r}
+	r.theirRows = r.common // one of each key, until more are told of
 	if r.matches() {
 		j.rows = r.common
 	}
@@ -85,6 +86,15 @@ func (r *run) exchangeUnmatched(ctx context.Context, j *joined) error {
 		return fmt.Errorf("%w: %s has %d rows without a partner, and %d such keys", ErrDisagree, r.link.Peer(), theirs, least)
 	}
 	j.appended[1-r.side] = theirs
+	return r.checkTheirRows(theirs)
+}
+
+// checkTheirRows holds the rows that the peer has said it has of common keys,
+// with those that it has beside them at the least, to what a side may hold.
+func (r *run) checkTheirRows(beside int64) error {
+	if r.theirRows+beside > MaxRows {
+		return fmt.Errorf("%w: %s tells of more than the %d rows that a side may hold", ErrMessage, r.link.Peer(), MaxRows)
+	}
 	return nil
 }
 
@@ -115,20 +125,18 @@ func (r *run) exchangeMultiplicities(ctx context.Context) error {
 		return r.link.Send(ctx, kindMultiplicities, body)
 	}
 	recv := func(ctx context.Context) error {
-		var sum int64
+		r.theirRows = 0
 		for left := r.common; left > 0; {
 			body, err := r.link.Recv(ctx, kindMultiplicities)
 			if err != nil {
 				return err
 			}
 			n, err := parseMultiplicities(body, left, func(n int64) error {
-				if sum += n; sum > MaxRows {
-					return fmt.Errorf("%w: more rows than a side may hold", ErrMessage)
-				}
-				return nil
+				r.theirRows += n
+				return r.checkTheirRows(r.saved.peers - r.common)
 			})
 			if err != nil {
-				return err
+				return r.link.Fault(kindMultiplicities, err)
 			}
 			if _, err := w.Write(body); err != nil {
 				return fmt.Errorf("psi/align: %w", err)

@@ -39,6 +39,7 @@ const (
 	fieldBelow          = "view.below"
 	fieldMultiplicities = "view.multiplicities"
 	fieldUnmatched      = "view.unmatched"
+	fieldFinished       = "view.finished"
 )
 
 // jobParams are the contract's parameters. The zero value is the default.
@@ -239,6 +240,10 @@ func (e *engine) reveals(spec job.Spec) []job.Disclosure {
 		}
 		ds = append(ds, job.Disclosure{To: Sender, Field: fieldBelow, What: what})
 	}
+	ds = append(ds, job.Disclosure{
+		Field: fieldFinished,
+		What:  "in a further attempt: whether the other party still has the earlier one, which partitions it has finished, and that its rows are the same",
+	})
 	return append(ds, e.Views...)
 }
 

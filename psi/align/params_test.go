@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
@@ -87,25 +88,7 @@ func TestRevealsCoversTheResult(t *testing.T) {
 				a := attempt{sources: [2]table.Source{tableOf(t, xs), tableOf(t, ys)}, specs: [2]job.Spec{s}}
 				results, out := a.run(t)
 				sessiontest.NoErrors(t, out)
-				for i, role := range []job.Role{Sender, Receiver} {
-					said := map[string]bool{}
-					for _, x := range d.Reveals(s) {
-						if x.To == "" || x.To == role {
-							said[x.Field] = true
-						}
-					}
-					for _, f := range results[i].Fields() {
-						if !said[f] {
-							t.Errorf("%s holds %q, which Reveals does not list", role, f)
-						}
-						delete(said, f)
-					}
-					for f := range said {
-						if !strings.HasPrefix(f, "view.") {
-							t.Errorf("Reveals lists %q for %s, which its result does not hold", f, role)
-						}
-					}
-				}
+				psitest.CheckReveals(t, d, s, results[:])
 			})
 		}
 	}
@@ -119,14 +102,14 @@ func TestRevealsListsTheViews(t *testing.T) {
 		min    int64
 		want   string
 	}{
-		{`{}`, 0, "view.rows"},
-		{`{}`, 5, "view.rows sender:view.below"},
-		{`{"output":"receiver"}`, 0, "view.rows"},
-		{`{"duplicates":"join"}`, 0, "view.rows view.multiplicities"},
-		{`{"duplicates":"join","join":"difference"}`, 0, "view.rows receiver:view.unmatched sender:view.unmatched"},
-		{`{"join":"left"}`, 0, "view.rows receiver:view.unmatched"},
-		{`{"join":"right"}`, 0, "view.rows sender:view.unmatched"},
-		{`{"join":"full"}`, 0, "view.rows receiver:view.unmatched sender:view.unmatched"},
+		{`{}`, 0, "view.rows view.finished"},
+		{`{}`, 5, "view.rows sender:view.below view.finished"},
+		{`{"output":"receiver"}`, 0, "view.rows view.finished"},
+		{`{"duplicates":"join"}`, 0, "view.rows view.multiplicities view.finished"},
+		{`{"duplicates":"join","join":"difference"}`, 0, "view.rows receiver:view.unmatched sender:view.unmatched view.finished"},
+		{`{"join":"left"}`, 0, "view.rows receiver:view.unmatched view.finished"},
+		{`{"join":"right"}`, 0, "view.rows sender:view.unmatched view.finished"},
+		{`{"join":"full"}`, 0, "view.rows receiver:view.unmatched sender:view.unmatched view.finished"},
 	} {
 		var got []string
 		for _, x := range d.Reveals(specOf(c.params, func(s *job.Spec) { s.Limits.MinIntersection = c.min })) {

@@ -32,6 +32,8 @@ type run struct {
 	parts   int
 	// common keys and the own rows that have them, so far.
 	common, commonRows int64
+	// theirRows of common keys the peer has, by what it tells.
+	theirRows int64
 }
 
 // run runs one party's part.
@@ -134,7 +136,7 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	peers, err := parseInput(body)
 	if err != nil {
-		return err
+		return r.link.Fault(kindInput, err)
 	}
 	if r.resumed {
 		if peers.distinct != r.saved.peers || peers.commitment != r.saved.commitment {
@@ -210,10 +212,11 @@ func (r *run) exchangeHello(ctx context.Context, ours hello) (theirs hello, err 
 		return r.link.Send(ctx, kindHello, ours.append(nil))
 	}, func(ctx context.Context) error {
 		body, err := r.link.Recv(ctx, kindHello)
-		if err == nil {
-			theirs, err = parseHello(body)
+		if err != nil {
+			return err
 		}
-		return err
+		theirs, err = parseHello(body)
+		return r.link.Fault(kindHello, err)
 	})
 	return theirs, err
 }
@@ -295,10 +298,11 @@ func (r *run) finished(ctx context.Context) ([]outcome, error) {
 		return r.link.Send(ctx, kindFinished, appendFinished(nil, ids))
 	}, func(ctx context.Context) error {
 		body, err := r.link.Recv(ctx, kindFinished)
-		if err == nil {
-			theirs, err = parseFinished(body, r.parts)
+		if err != nil {
+			return err
 		}
-		return err
+		theirs, err = parseFinished(body, r.parts)
+		return r.link.Fault(kindFinished, err)
 	})
 	if err != nil {
 		return nil, err
@@ -410,12 +414,12 @@ func (r *run) finish(ctx context.Context) (job.Result, error) {
 		return job.Result{}, err
 	}
 	theirs, err := parseTotals(body)
-	if err == nil && theirs != ours {
-		err = fmt.Errorf("%w: %d common keys and %d rows here, %d and %d at %s",
-			ErrDisagree, ours.common, ours.joined, theirs.common, theirs.joined, r.link.Peer())
-	}
 	if err != nil {
-		return job.Result{}, err
+		return job.Result{}, r.link.Fault(kindDone, err)
+	}
+	if theirs != ours {
+		return job.Result{}, fmt.Errorf("%w: %d common keys and %d rows here, %d and %d at %s",
+			ErrDisagree, ours.common, ours.joined, theirs.common, theirs.joined, r.link.Peer())
 	}
 	res.Counts = map[string]int64{job.CountCommon: ours.common, CountJoined: ours.joined}
 	return res, nil
@@ -425,7 +429,7 @@ func (r *run) finish(ctx context.Context) (job.Result, error) {
 func (r *run) waitForReceiver(ctx context.Context) error {
 	k, body, err := r.link.RecvOneOf(ctx, kindDone, kindBelow)
 	if err == nil {
-		err = messages.CheckLength(body, 0, messages.Name(k))
+		err = r.link.Fault(k, messages.CheckLength(body, 0, messages.Name(k)))
 	}
 	switch {
 	case err != nil:
@@ -461,10 +465,10 @@ func (r *run) holdToMinimum(ctx context.Context) error {
 		case err != nil:
 			return err
 		case k == kindBelow:
-			return messages.CheckLength(body, 0, messages.Name(k))
+			return r.link.Fault(k, messages.CheckLength(body, 0, messages.Name(k)))
 		}
 		theirs, err = messages.ParseNumber(body, MaxRows)
-		return err
+		return r.link.Fault(k, err)
 	})
 	switch {
 	case err != nil:

@@ -4,33 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
-
-var errIdle = errors.New("idle for too long")
-
-// typed says whether err is one that a caller can tell apart.
-func typed(err error) bool {
-	for _, target := range []error{
-		ErrMessage, ErrDisagree, ErrSize, ErrInputChanged, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF, errIdle,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
 
 // Every attack on every message of the engine's own channel ends in a typed
 // error, or does not matter to the result.
@@ -81,10 +68,10 @@ func TestTampering(t *testing.T) {
 							t.Errorf("it was not found")
 						}
 					}
-					if cause := errs[1]; cause != nil && !typed(cause) {
+					if cause := errs[1]; cause != nil && !psitest.Typed(cause, ErrMessage, ErrDisagree, ErrSize, ErrInputChanged) {
 						t.Errorf("p1: %v", cause)
 					}
-					if cause := errs[0]; cause != nil && !typed(cause) {
+					if cause := errs[0]; cause != nil && !psitest.Typed(cause, ErrMessage, ErrDisagree, ErrSize, ErrInputChanged) {
 						t.Errorf("p0: %v", cause)
 					}
 				})
@@ -98,14 +85,12 @@ func TestTampering(t *testing.T) {
 func (a attempt) runWithin(t testing.TB, idle time.Duration, net sessiontest.Net) (results [2]job.Result, errs [2]error) {
 	t.Helper()
 	party := func(i int) sessiontest.Party {
-		return func(ctx context.Context, s *session.Session) error {
-			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
-			defer stop()
+		return psitest.Within(idle, func(ctx context.Context, s *session.Session) error {
 			results[i], errs[i] = a.engines[i].definition().Run(ctx, job.Env{
 				Spec: a.specs[0], Session: s, Inputs: []table.Source{a.sources[i]}, Scratch: a.files[i],
 			})
 			return nil
-		}
+		})
 	}
 	net.Run(t, party(0), party(1))
 	return results, errs
@@ -145,16 +130,18 @@ func TestHostileNumbers(t *testing.T) {
 		body func([]byte) []byte
 		want error
 	}{
-		"many keys":                 {kindInput, func([]byte) []byte { return input{distinct: MaxRows + 1}.append(nil) }, ErrSize},
-		"keys that never come":      {kindInput, func([]byte) []byte { return input{distinct: MaxRows}.append(nil) }, session.ErrMismatch},
-		"a key without rows":        {kindMultiplicities, func(b []byte) []byte { return append([]byte{0}, b[1:]...) }, ErrMessage},
-		"more rows than a side has": {kindMultiplicities, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows+1) }, ErrMessage},
-		"a key more":                {kindMultiplicities, func(b []byte) []byte { return append(b, 1) }, ErrMessage},
-		"none":                      {kindMultiplicities, func([]byte) []byte { return nil }, ErrMessage},
-		"a large join":              {kindMultiplicities, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows-1000) }, ErrSize},
-		"many without a partner":    {kindUnmatched, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows+1) }, ErrMessage},
-		"fewer than its keys":       {kindUnmatched, func([]byte) []byte { return transcript.AppendNumber(nil, 1) }, ErrDisagree},
-		"other counts":              {kindDone, func([]byte) []byte { return totals{1, 2}.append(nil) }, ErrDisagree},
+		"many keys":                   {kindInput, func([]byte) []byte { return input{distinct: MaxRows + 1}.append(nil) }, ErrSize},
+		"keys that never come":        {kindInput, func([]byte) []byte { return input{distinct: MaxRows}.append(nil) }, session.ErrMismatch},
+		"a key without rows":          {kindMultiplicities, func(b []byte) []byte { return append([]byte{0}, b[1:]...) }, ErrMessage},
+		"more rows than a side has":   {kindMultiplicities, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows+1) }, ErrMessage},
+		"no rows for its other keys":  {kindMultiplicities, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows-11) }, ErrMessage},
+		"no rows for its common keys": {kindUnmatched, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows) }, ErrMessage},
+		"a key more":                  {kindMultiplicities, func(b []byte) []byte { return append(b, 1) }, ErrMessage},
+		"none":                        {kindMultiplicities, func([]byte) []byte { return nil }, ErrMessage},
+		"a large join":                {kindMultiplicities, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows-1000) }, ErrSize},
+		"many without a partner":      {kindUnmatched, func([]byte) []byte { return transcript.AppendNumber(nil, MaxRows+1) }, ErrMessage},
+		"fewer than its keys":         {kindUnmatched, func([]byte) []byte { return transcript.AppendNumber(nil, 1) }, ErrDisagree},
+		"other counts":                {kindDone, func([]byte) []byte { return totals{1, 2}.append(nil) }, ErrDisagree},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := &openProtocol{}
@@ -178,8 +165,16 @@ func TestHostileNumbers(t *testing.T) {
 				}
 				return ch
 			}}
-			if _, out := a.run(t); !errors.Is(out[0].Err, c.want) {
-				t.Errorf("%v", out[0].Err)
+			_, out := a.run(t)
+			says := "p1"
+			if name == "a large join" {
+				says = "" // it may be what both have
+			}
+			if strings.HasPrefix(name, "no rows") || name == "more rows than a side has" {
+				says = "p1 tells of more than"
+			}
+			if err := out[0].Err; !errors.Is(err, c.want) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%v", err)
 			}
 		})
 	}

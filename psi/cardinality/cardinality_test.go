@@ -1,16 +1,14 @@
 package cardinality
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/psi/align"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
@@ -18,10 +16,8 @@ import (
 
 // spec is a job of p0 as the sender and p1 as the receiver.
 func spec(params string, change func(*job.Spec)) job.Spec {
-	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
-	s := job.Spec{Kind: Name, Params: json.RawMessage(params), Recipients: []session.PartyID{"p1"}, Parties: []job.Participant{
-		{Party: "p0", Role: Sender, Inputs: in}, {Party: "p1", Role: Receiver, Inputs: in},
-	}}
+	s := psitest.Spec(Name, psitest.Params(params), Sender, Receiver)
+	s.Recipients = []session.PartyID{"p1"}
 	if change != nil {
 		change(&s)
 	}
@@ -33,19 +29,9 @@ func minimum(n int64) func(*job.Spec) {
 }
 
 // runJobs runs the registered job at both parties.
-func runJobs(t testing.TB, s job.Spec, sources [2]table.Source) (results [2]job.Result, out []sessiontest.Outcome) {
+func runJobs(t testing.TB, s job.Spec, sources ...table.Source) ([]job.Result, []sessiontest.Outcome) {
 	t.Helper()
-	d := Definition()
-	if err := d.Validate(s); err != nil {
-		t.Fatal(err)
-	}
-	party := func(i int) sessiontest.Party {
-		return func(ctx context.Context, sess *session.Session) (err error) {
-			results[i], err = d.Run(ctx, job.Env{Spec: s, Session: sess, Inputs: []table.Source{sources[i]}, Once: &job.MemoryOnce{}})
-			return err
-		}
-	}
-	return results, sessiontest.Net{}.Run(t, party(0), party(1))
+	return psitest.Job{Definition: Definition(), Spec: s}.Run(t, sources...)
 }
 
 func people(t testing.TB, ids ...string) *table.Table {
@@ -62,13 +48,6 @@ func people(t testing.TB, ids ...string) *table.Table {
 	return tb
 }
 
-func numbered(from, to int) (ids []string) {
-	for i := from; i < to; i++ {
-		ids = append(ids, fmt.Sprintf("id-%d", i))
-	}
-	return ids
-}
-
 // The job gives what the plaintext gives, to whom the parameters say, and
 // nothing that Reveals does not list.
 func TestJob(t *testing.T) {
@@ -79,40 +58,24 @@ func TestJob(t *testing.T) {
 		want   int64
 	}{
 		{"empty", nil, nil, 0},
-		{"one side empty", nil, numbered(0, 3), 0},
-		{"none", numbered(0, 5), numbered(5, 9), 0},
+		{"one side empty", nil, psitest.Number(0, 3), 0},
+		{"none", psitest.Number(0, 5), psitest.Number(5, 9), 0},
 		{"one", []string{"x"}, []string{" ｘ"}, 1},
-		{"some", numbered(0, 30), numbered(20, 60), 10},
-		{"all", numbered(0, 30), numbered(0, 30), 30},
+		{"some", psitest.Number(0, 30), psitest.Number(20, 60), 10},
+		{"all", psitest.Number(0, 30), psitest.Number(0, 30), 30},
 	} {
 		x, y := people(t, c.xs...), people(t, c.ys...)
 		for _, params := range []string{"", `{"output":"both"}`, `{"output":"receiver"}`} {
 			s := spec(params, nil)
-			results, out := runJobs(t, s, [2]table.Source{x, y})
+			results, out := runJobs(t, s, x, y)
 			sessiontest.NoErrors(t, out)
 			clear, err := d.Clear(t.Context(), s, map[session.PartyID][]table.Source{"p0": {x}, "p1": {y}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			receiverOnly := strings.Contains(params, "receiver")
+			psitest.CheckReveals(t, d, s, results)
 			for i, r := range results {
-				said := map[string]bool{}
-				for _, x := range d.Reveals(s) {
-					if x.To == "" || x.To == []job.Role{Sender, Receiver}[i] {
-						said[x.Field] = true
-					}
-				}
-				for _, f := range r.Fields() {
-					if !said[f] {
-						t.Errorf("%s %s: p%d holds %q, which Reveals does not list", c.name, params, i, f)
-					}
-					delete(said, f)
-				}
-				for f := range said {
-					if !strings.HasPrefix(f, "view.") {
-						t.Errorf("%s %s: Reveals lists %q for p%d, which its result does not hold", c.name, params, f, i)
-					}
-				}
 				if r.Tables != nil || r.Rows != int64([]int{len(c.xs), len(c.ys)}[i]) {
 					t.Errorf("%s %s: p%d: %+v", c.name, params, i, r)
 				}
@@ -130,10 +93,10 @@ func TestJob(t *testing.T) {
 }
 
 func TestMinimum(t *testing.T) {
-	x, y := people(t, numbered(0, 6)...), people(t, numbered(4, 10)...) // 2 common
+	x, y := people(t, psitest.Number(0, 6)...), people(t, psitest.Number(4, 10)...) // 2 common
 	for _, params := range []string{"", `{"output":"receiver"}`} {
 		for min, want := range map[int64]error{2: nil, 3: job.ErrMinIntersection, 7: job.ErrMinIntersection} {
-			results, out := runJobs(t, spec(params, minimum(min)), [2]table.Source{x, y})
+			results, out := runJobs(t, spec(params, minimum(min)), x, y)
 			if err := sessiontest.Cause(out); !errors.Is(err, want) {
 				t.Errorf("%q, minimum %d: %v", params, min, err)
 			}
@@ -149,7 +112,7 @@ func TestMinimum(t *testing.T) {
 func TestKeys(t *testing.T) {
 	good := people(t, "11010519491231002x")
 	s := spec(`{"key_rule":"cn-id18.v1"}`, nil)
-	results, out := runJobs(t, s, [2]table.Source{good, people(t, "１1010519491231002X ")})
+	results, out := runJobs(t, s, good, people(t, "１1010519491231002X "))
 	sessiontest.NoErrors(t, out)
 	if results[0].Counts[job.CountCommon] != 1 {
 		t.Errorf("%+v", results[0])
@@ -162,7 +125,7 @@ func TestKeys(t *testing.T) {
 		"duplicate":   {people(t, "11010519491231002x", "11010519491231002X"), table.ErrDuplicateKeys},
 		"blank":       {people(t, " "), table.ErrBlankKeys},
 	} {
-		_, out := runJobs(t, s, [2]table.Source{good, c.bad})
+		_, out := runJobs(t, s, good, c.bad)
 		if err := sessiontest.Cause(out); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -213,7 +176,7 @@ func TestBench(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		results, out := runJobs(t, b.Spec, [2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
+		results, out := runJobs(t, b.Spec, b.Inputs["p0"][0], b.Inputs["p1"][0])
 		sessiontest.NoErrors(t, out)
 		if b.Spec.Kind != Name || results[1].Counts[job.CountCommon] != n-n/2 {
 			t.Errorf("n %d: %s, %+v", n, b.Spec.Kind, results[1])
@@ -226,7 +189,7 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results, out := runJobs(t, b.Spec, [2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
+	results, out := runJobs(t, b.Spec, b.Inputs["p0"][0], b.Inputs["p1"][0])
 	sessiontest.NoErrors(t, out)
 	if results[0].Rows != 5 || results[1].Rows != 300 || results[1].Counts[job.CountCommon] != b.Common {
 		t.Errorf("5 and 300 rows: %+v, %d are common", results, b.Common)

@@ -4,21 +4,12 @@ import (
 	"context"
 	"os"
 	"strconv"
-	"syscall"
 	"testing"
 
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
-
-// cpuSeconds is what this process has used so far.
-func cpuSeconds(t testing.TB) float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
-}
 
 // BenchmarkAgainstArithmetic aligns sets of YINQIAO_BENCH_ROWS rows, 2^16 by
 // default, and gives the CPU time of both parties over that of the arithmetic
@@ -28,10 +19,10 @@ func BenchmarkAgainstArithmetic(b *testing.B) {
 	if err != nil {
 		n = 1 << 16
 	}
-	xs, ys := digestsOf(number(0, n)), digestsOf(number(n/2, n/2+n))
+	xs, ys := digestsOf(psitest.Number(0, n)), digestsOf(psitest.Number(n/2, n/2+n))
 	var protocol, bare float64
 	for b.Loop() {
-		start := cpuSeconds(b)
+		start := psitest.CPU(b).Seconds()
 		out := sessiontest.Net{}.Run(b,
 			func(ctx context.Context, s *session.Session) error {
 				_, err := SendDigests(ctx, s, xs, Params{})
@@ -42,11 +33,11 @@ func BenchmarkAgainstArithmetic(b *testing.B) {
 				return err
 			})
 		sessiontest.NoErrors(b, out)
-		middle := cpuSeconds(b)
+		middle := psitest.CPU(b).Seconds()
 		if err := bareArithmetic(b.Context(), n); err != nil {
 			b.Fatal(err)
 		}
-		protocol, bare = protocol+middle-start, bare+cpuSeconds(b)-middle
+		protocol, bare = protocol+middle-start, bare+psitest.CPU(b).Seconds()-middle
 	}
 	b.ReportMetric(protocol/float64(b.N)/float64(n)*1e6, "µs/row")
 	b.ReportMetric(protocol/bare, "CPU/arithmetic")

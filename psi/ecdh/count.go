@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 
 	"github.com/yinqiao/yinqiao/session"
 )
 
-// CountName is the protocol of [CountSend] and [CountReceive]. Points of one
-// name are good for nothing under the other: the name is in the hash.
+// CountName is the protocol of [CountSendDigests] and [CountReceiveDigests].
+// Points of one name are good for nothing under the other: the name is in the
+// hash.
 const CountName = "psi.cardinality.v1"
 
 // CountParams are the public parameters of a count. The zero value is the
@@ -39,14 +39,9 @@ type Count struct {
 	Known bool
 }
 
-// CountSend runs the sender's role on n items, which must be distinct; each is
-// valid until the next is asked for. It holds about 60 bytes a row.
-func CountSend(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p CountParams) (Count, error) {
-	return countSend(ctx, s, sequence{items, n}, p)
-}
-
-// CountSendDigests is CountSend on items of 16 bytes each, which should look
-// random, as digests do. It holds about 30 bytes a row beside them.
+// CountSendDigests runs the sender's role on items of 16 bytes each, which must
+// be distinct and should look random, as digests do. It holds about 30 bytes a
+// row beside them.
 func CountSendDigests(ctx context.Context, s *session.Session, items [][16]byte, p CountParams) (Count, error) {
 	return countSend(ctx, s, digests(items), p)
 }
@@ -101,14 +96,9 @@ func countSend(ctx context.Context, s *session.Session, items source, p CountPar
 	return Count{Common: count, Known: true}, nil
 }
 
-// CountReceive runs the receiver's role on n items, which must be distinct;
-// each is valid until the next is asked for. It holds about 60 bytes a row.
-func CountReceive(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n int, p CountParams) (Count, error) {
-	return countReceive(ctx, s, sequence{items, n}, p)
-}
-
-// CountReceiveDigests is CountReceive on items of 16 bytes each, which should
-// look random, as digests do. It holds about 60 bytes a row beside them.
+// CountReceiveDigests runs the receiver's role on items of 16 bytes each, which
+// must be distinct and should look random, as digests do. It holds about 60 bytes
+// a row beside them.
 func CountReceiveDigests(ctx context.Context, s *session.Session, items [][16]byte, p CountParams) (Count, error) {
 	return countReceive(ctx, s, digests(items), p)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -26,7 +27,7 @@ func count(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []strin
 	t.Helper()
 	role := func(i int, f func(context.Context, *session.Session) error) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
-			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
+			ctx, stop := context.WithTimeoutCause(ctx, idle, psitest.ErrIdle)
 			defer stop()
 			r.errs[i] = f(ctx, s)
 			return r.errs[i]
@@ -34,11 +35,11 @@ func count(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []strin
 	}
 	r.out = net.Run(t,
 		role(0, func(ctx context.Context, s *session.Session) (err error) {
-			r.sender, err = CountSend(ctx, s, items(xs), len(xs), ps)
+			r.sender, err = countSend(ctx, s, sequence{psitest.Items(xs), len(xs)}, ps)
 			return err
 		}),
 		role(1, func(ctx context.Context, s *session.Session) (err error) {
-			r.receiver, err = CountReceive(ctx, s, items(ys), len(ys), pr)
+			r.receiver, err = countReceive(ctx, s, sequence{psitest.Items(ys), len(ys)}, pr)
 			return err
 		}))
 	return r
@@ -72,29 +73,15 @@ func checkCount(t testing.TB, xs, ys []string, tell bool, r counted) {
 
 func TestCountIdealFunctionality(t *testing.T) {
 	n := chunkPoints + 17
-	for _, c := range []struct {
-		name   string
-		xs, ys []string
-	}{
-		{"both empty", nil, nil},
-		{"sender empty", nil, number(0, 5)},
-		{"receiver empty", number(0, 5), nil},
-		{"one and the same", number(0, 1), number(0, 1)},
-		{"one and another", number(0, 1), number(1, 2)},
-		{"many and one", number(0, 100), number(99, 100)},
-		{"all", number(0, 70), shuffled(number(0, 70), 1)},
-		{"none", number(0, 70), number(70, 140)},
-		{"half", shuffled(number(0, 200), 2), shuffled(number(100, 300), 3)},
-		{"skewed to the receiver", []string{"zzz", "id-001499"}, number(0, 1500)},
-		{"skewed to the sender", number(0, 1500), []string{"id-000007", "zzz", "id-001499"}},
-		{"the empty string and zeros", []string{"", "\x00", "\x00\x00"}, []string{"\x00\x00", ""}},
-		{"several messages of points", shuffled(number(0, n), 4), shuffled(number(n-3, 2*n-3), 5)},
-	} {
+	several := psitest.Sets{
+		Name: "several messages of points", Xs: psitest.Shuffled(psitest.Number(0, n), 4), Ys: psitest.Shuffled(psitest.Number(n-3, 2*n-3), 5),
+	}
+	for _, c := range append(psitest.Edges(1500), several) {
 		for _, tell := range []bool{true, false} {
 			p := CountParams{Tell: tell}
-			checkCount(t, c.xs, c.ys, tell, count(t, sessiontest.Net{}, time.Minute, c.xs, c.ys, p, p))
+			checkCount(t, c.Xs, c.Ys, tell, count(t, sessiontest.Net{}, time.Minute, c.Xs, c.Ys, p, p))
 			if t.Failed() {
-				t.Fatalf("%s, tell %v", c.name, tell)
+				t.Fatalf("%s, tell %v", c.Name, tell)
 			}
 		}
 	}
@@ -102,7 +89,7 @@ func TestCountIdealFunctionality(t *testing.T) {
 
 // The counts of both protocols agree.
 func TestCountEqualsAlignment(t *testing.T) {
-	xs, ys := shuffled(number(0, 900), 6), shuffled(number(650, 1700), 7)
+	xs, ys := psitest.Shuffled(psitest.Number(0, 900), 6), psitest.Shuffled(psitest.Number(650, 1700), 7)
 	aligned := intersect(t, sessiontest.Net{}, xs, ys, Params{})
 	checkIdeal(t, xs, ys, aligned)
 	c := count(t, sessiontest.Net{}, time.Minute, xs, ys, CountParams{Tell: true}, CountParams{Tell: true})
@@ -114,7 +101,7 @@ func TestCountEqualsAlignment(t *testing.T) {
 // The higher minimum of the two holds; below it nobody is told a count, both
 // say so, and sets that are smaller than it are not even masked.
 func TestCountMinimum(t *testing.T) {
-	xs, ys := number(0, 40), number(30, 90) // 10 common
+	xs, ys := psitest.Number(0, 40), psitest.Number(30, 90) // 10 common
 	for _, c := range []struct {
 		sender, receiver int64
 		ok, early        bool
@@ -140,12 +127,12 @@ func TestCountMinimum(t *testing.T) {
 			var r counted
 			var errs [2]error
 			r.out = record(&views).Run(t,
-				keepGoing(&errs[0], func(ctx context.Context, s *session.Session) (err error) {
-					r.sender, err = CountSend(ctx, s, items(xs), len(xs), ps)
+				psitest.KeepGoing(&errs[0], func(ctx context.Context, s *session.Session) (err error) {
+					r.sender, err = countSend(ctx, s, sequence{psitest.Items(xs), len(xs)}, ps)
 					return err
 				}),
-				keepGoing(&errs[1], func(ctx context.Context, s *session.Session) (err error) {
-					r.receiver, err = CountReceive(ctx, s, items(ys), len(ys), pr)
+				psitest.KeepGoing(&errs[1], func(ctx context.Context, s *session.Session) (err error) {
+					r.receiver, err = countReceive(ctx, s, sequence{psitest.Items(ys), len(ys)}, pr)
 					return err
 				}))
 			if c.ok {
@@ -173,7 +160,7 @@ func TestCountMinimum(t *testing.T) {
 
 // No order and no bitmap is ever sent, whatever the count.
 func TestCountViews(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	for _, tell := range []bool{true, false} {
 		var views [2]sessiontest.View
 		p := CountParams{Tell: tell}
@@ -196,8 +183,8 @@ func TestCountViews(t *testing.T) {
 // uniform over the sender's randomness.
 func TestCountViewDoesNotLink(t *testing.T) {
 	const n, runs = 8, 160
-	ys := number(0, n)
-	xs := append(number(100, 100+n-1), ys[0])
+	ys := psitest.Number(0, n)
+	xs := append(psitest.Number(100, 100+n-1), ys[0])
 	var back, among [n]int
 	for i := range runs {
 		var views [2]sessiontest.View
@@ -235,7 +222,7 @@ func TestCountViewDoesNotLink(t *testing.T) {
 }
 
 func TestCountTampering(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	for _, tell := range []bool{true, false} {
 		p := CountParams{Tell: tell}
 		messages := map[session.PartyID]int{"p0": 6, "p1": 5} // with the frame that binds
@@ -244,37 +231,23 @@ func TestCountTampering(t *testing.T) {
 			messages["p1"]++
 		}
 		for party, n := range messages {
-			for name, attack := range attacks {
-				for at := range n {
-					idle := time.Hour
-					if name == "drop" || name == "swap" {
-						idle = 100 * time.Millisecond
+			for a := range psitest.Attacks(n, psitest.FurtherIn) {
+				r := count(t, psitest.Tampering(party, "", a.Change), a.Idle(100*time.Millisecond), xs, ys, p, p)
+				what := fmt.Sprintf("%s, tell %v", party, tell)
+				err := a.CheckNoticed(t, what, r.out, faults...)
+				// Bytes that were changed never pass for a small intersection,
+				// except a minimum, which bears no digest; both see it then or
+				// their next message tells.
+				if a.At() != 2 && errors.Is(err, job.ErrMinIntersection) {
+					t.Errorf("%v of %s passed for a small intersection", a, what)
+				}
+				for i, c := range []Count{r.sender, r.receiver} {
+					want := Count{10, true}
+					if i == 0 && !tell || r.out[i].Err != nil {
+						want = Count{}
 					}
-					r := count(t, tampering(party, attack(at)), idle, xs, ys, p, p)
-					what := fmt.Sprintf("tell %v: %s of message %d of %s", tell, name, at, party)
-					err := sessiontest.Cause(r.out)
-					switch {
-					case err == nil && name == "repeat" && at == n-1:
-						// Nobody reads past the last message.
-					case err == nil:
-						t.Errorf("%s: nobody noticed", what)
-					case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
-						t.Errorf("%s: %v", what, err)
-					}
-					// Bytes that were changed never pass for a small intersection,
-					// except a minimum, which bears no digest; both see it then or
-					// their next message tells.
-					if at != 2 && errors.Is(err, job.ErrMinIntersection) {
-						t.Errorf("%s passed for a small intersection", what)
-					}
-					for i, c := range []Count{r.sender, r.receiver} {
-						want := Count{10, true}
-						if i == 0 && !tell || r.out[i].Err != nil {
-							want = Count{}
-						}
-						if c != want {
-							t.Errorf("%s: p%d has %+v and the error %v", what, i, c, r.out[i].Err)
-						}
+					if c != want {
+						t.Errorf("%v of %s: p%d has %+v and the error %v", a, what, i, c, r.out[i].Err)
 					}
 				}
 			}
@@ -285,7 +258,7 @@ func TestCountTampering(t *testing.T) {
 // An item sent more than once would tell by its tags whether it is common: no
 // tag is returned.
 func TestCountRepeatedPointsReturnNoTags(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	var views [2]sessiontest.View
 	rec := record(&views)
 	net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
@@ -308,8 +281,8 @@ func TestCountRepeatedPointsReturnNoTags(t *testing.T) {
 
 // A sender that returns one tag twice is found by the receiver.
 func TestCountRepeatedTags(t *testing.T) {
-	xs := number(0, 20)
-	net := tampering("p0", func(i int, p []byte) [][]byte {
+	xs := psitest.Number(0, 20)
+	net := psitest.Tampering("p0", "", func(i int, p []byte) [][]byte {
 		if i > 0 && kind(p[0]) == kindTags {
 			size := (len(p) - 2) / len(xs)
 			copy(p[len(p)-size:], p[2:2+size])
@@ -325,10 +298,10 @@ func TestCountRepeatedTags(t *testing.T) {
 // What a receiver says is held to the sets and to the minimum. That it may lie
 // within them is on the protocol's page.
 func TestCountLyingReceiver(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	says := func(n int64) sessiontest.Party {
 		return func(ctx context.Context, s *session.Session) error {
-			r, err := beginCount(ctx, s, false, sequence{items(xs), len(xs)}, CountParams{Tell: true})
+			r, err := beginCount(ctx, s, false, sequence{psitest.Items(xs), len(xs)}, CountParams{Tell: true})
 			if err != nil {
 				return err
 			}
@@ -351,11 +324,11 @@ func TestCountLyingReceiver(t *testing.T) {
 		var got error
 		var c Count
 		sessiontest.Net{}.Run(t,
-			keepGoing(&got, func(ctx context.Context, s *session.Session) (err error) {
-				c, err = CountSend(ctx, s, items(xs), len(xs), CountParams{Params: Params{MinIntersection: 5}, Tell: true})
+			psitest.KeepGoing(&got, func(ctx context.Context, s *session.Session) (err error) {
+				c, err = countSend(ctx, s, sequence{psitest.Items(xs), len(xs)}, CountParams{Params: Params{MinIntersection: 5}, Tell: true})
 				return err
 			}),
-			keepGoing(new(error), says(n)))
+			psitest.KeepGoing(new(error), says(n)))
 		if !errors.Is(got, want) || c.Known != (want == nil) {
 			t.Errorf("a receiver that says %d: %+v, %v, want %v", n, c, got, want)
 		}
@@ -365,7 +338,7 @@ func TestCountLyingReceiver(t *testing.T) {
 // The two protocols, and the two ways to end, do not mix; and points of one
 // are not points of the other, with the same keys and randomness.
 func TestCountMismatch(t *testing.T) {
-	xs := number(0, 3)
+	xs := psitest.Number(0, 3)
 	var m *session.MismatchError
 	r := count(t, sessiontest.Net{}, time.Minute, xs, xs, CountParams{Tell: true}, CountParams{})
 	if err := sessiontest.Cause(r.out); !errors.As(err, &m) || m.Field != "count_to" {
@@ -373,11 +346,11 @@ func TestCountMismatch(t *testing.T) {
 	}
 	out := sessiontest.Net{}.Run(t,
 		func(ctx context.Context, s *session.Session) error {
-			_, err := CountSend(ctx, s, items(xs), len(xs), CountParams{})
+			_, err := countSend(ctx, s, sequence{psitest.Items(xs), len(xs)}, CountParams{})
 			return err
 		},
 		func(ctx context.Context, s *session.Session) error {
-			_, err := Receive(ctx, s, items(xs), len(xs), Params{})
+			_, err := Receive(ctx, s, psitest.Items(xs), len(xs), Params{})
 			return err
 		})
 	if err := sessiontest.Cause(out); !errors.Is(err, session.ErrMismatch) {
@@ -386,7 +359,7 @@ func TestCountMismatch(t *testing.T) {
 }
 
 func TestCountDuplicatesAreRefused(t *testing.T) {
-	r := count(t, sessiontest.Net{}, time.Minute, append(number(0, 3), "id-000001"), number(0, 3), CountParams{}, CountParams{})
+	r := count(t, sessiontest.Net{}, time.Minute, append(psitest.Number(0, 3), "id-000001"), psitest.Number(0, 3), CountParams{}, CountParams{})
 	if err := sessiontest.Cause(r.out); !errors.Is(err, ErrDuplicates) {
 		t.Errorf("%v", err)
 	}
@@ -398,7 +371,7 @@ func TestCountDuplicatesAreRefused(t *testing.T) {
 
 func TestCountBytesPerRow(t *testing.T) {
 	const n = 1 << 12
-	xs, ys := number(0, n), number(n/2, n/2+n)
+	xs, ys := psitest.Number(0, n), psitest.Number(n/2, n/2+n)
 	r := count(t, sessiontest.Net{}, time.Minute, xs, ys, CountParams{Tell: true}, CountParams{Tell: true})
 	checkCount(t, xs, ys, true, r)
 	perRow := float64(r.out[0].Traffic.Sent+r.out[1].Traffic.Sent) / n

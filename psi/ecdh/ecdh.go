@@ -17,9 +17,9 @@
 // points as well, can count what is common before anyone can tell which rows
 // those are. The permutation follows if the count suffices.
 //
-// [CountSend] and [CountReceive] end with the count: no permutation follows,
-// and nobody learns which rows are common. They are psi.cardinality.v1, with
-// names, hashes and a page of their own.
+// [CountSendDigests] and [CountReceiveDigests] end with the count: no permutation
+// follows, and nobody learns which rows are common. They are psi.cardinality.v1,
+// with names, hashes and a page of their own.
 //
 // Security: semi-honest parties, decisional Diffie-Hellman in Curve25519,
 // random oracle. The package's page is docs/protocols/psi-ecdh.md: messages,
@@ -49,7 +49,7 @@ const MaxRows = 1 << 28
 
 // Limits and defaults of Params.
 const (
-	DefaultFalseMatchBits = 40
+	defaultFalseMatchBits = 40
 	minFalseMatchBits     = 30
 	maxFalseMatchBits     = 64
 	minTagBytes           = 5
@@ -103,7 +103,7 @@ func (p Params) Validate() error {
 
 func (p Params) falseMatchBits() int {
 	if p.FalseMatchBits == 0 {
-		return DefaultFalseMatchBits
+		return defaultFalseMatchBits
 	}
 	return p.FalseMatchBits
 }

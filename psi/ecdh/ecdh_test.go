@@ -7,30 +7,16 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	mrand "math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
-
-// items yields each item in the same buffer, as a source is allowed to.
-func items(xs []string) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		var buf []byte
-		for _, x := range xs {
-			buf = append(buf[:0], x...)
-			if !yield(buf) {
-				return
-			}
-			clear(buf)
-		}
-	}
-}
 
 // result is what one run gave.
 type result struct {
@@ -47,11 +33,11 @@ func intersectEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Pa
 	t.Helper()
 	r.out = net.Run(t,
 		func(ctx context.Context, s *session.Session) (err error) {
-			r.sender, err = Send(ctx, s, items(xs), len(xs), ps)
+			r.sender, err = Send(ctx, s, psitest.Items(xs), len(xs), ps)
 			return err
 		},
 		func(ctx context.Context, s *session.Session) (err error) {
-			r.receiver, err = Receive(ctx, s, items(ys), len(ys), pr)
+			r.receiver, err = Receive(ctx, s, psitest.Items(ys), len(ys), pr)
 			return err
 		})
 	return r
@@ -60,94 +46,35 @@ func intersectEach(t testing.TB, net sessiontest.Net, xs, ys []string, ps, pr Pa
 // checkIdeal compares a result with the ideal functionality on the plaintext.
 func checkIdeal(t testing.TB, xs, ys []string, r result) {
 	t.Helper()
-	sessiontest.NoErrors(t, r.out)
-	in := make(map[string]bool, len(xs))
-	for _, x := range xs {
-		in[x] = true
-	}
-	var want []string
-	for _, y := range ys {
-		if in[y] {
-			want = append(want, y)
-		}
-	}
-	if len(r.sender.Rows) != len(want) || len(r.receiver.Rows) != len(want) {
-		t.Fatalf("%d and %d rows, want %d", len(r.sender.Rows), len(r.receiver.Rows), len(want))
-	}
-	var got []string
-	for k := range r.sender.Rows {
-		x, y := xs[r.sender.Rows[k]], ys[r.receiver.Rows[k]]
-		if x != y {
-			t.Fatalf("position %d is not the same subject on both sides", k)
-		}
-		got = append(got, x)
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Fatal("the intersection differs from the plaintext one")
-	}
-}
-
-func number(from, to int) []string {
-	var xs []string
-	for i := from; i < to; i++ {
-		xs = append(xs, fmt.Sprintf("id-%06d", i))
-	}
-	return xs
-}
-
-func shuffled(xs []string, seed uint64) []string {
-	xs = slices.Clone(xs)
-	mrand.New(mrand.NewPCG(seed, 1)).Shuffle(len(xs), func(i, j int) { xs[i], xs[j] = xs[j], xs[i] })
-	return xs
+	psitest.CheckAligned(t, r.out, xs, ys, r.sender.Rows, r.receiver.Rows, true)
 }
 
 func TestIdealFunctionality(t *testing.T) {
-	long := strings.Repeat("x", 100_000)
-	for _, c := range []struct {
-		name   string
-		xs, ys []string
-	}{
-		{"both empty", nil, nil},
-		{"sender empty", nil, number(0, 5)},
-		{"receiver empty", number(0, 5), nil},
-		{"one and the same", number(0, 1), number(0, 1)},
-		{"one and another", number(0, 1), number(1, 2)},
-		{"one of many", number(0, 1), number(0, 100)},
-		{"many and one", number(0, 100), number(99, 100)},
-		{"all", number(0, 70), shuffled(number(0, 70), 1)},
-		{"none", number(0, 70), number(70, 140)},
-		{"half", shuffled(number(0, 200), 2), shuffled(number(100, 300), 3)},
-		{"skewed to the sender", number(0, 1500), []string{"id-000007", "zzz", "id-001499"}},
-		{"skewed to the receiver", []string{"zzz", "id-001499"}, number(0, 1500)},
-		{"long items", []string{long + "a", long + "b", long}, []string{long, long + "b"}},
-		{"the empty string and zeros", []string{"", "\x00", "\x00\x00"}, []string{"\x00\x00", ""}},
-		{"prefixes", []string{"a", "ab", "abc"}, []string{"ab", "abcd", "b"}},
-		{"not ASCII", []string{"张三", "\u00e9", "e\u0301", "\xff\xfe"}, []string{"e\u0301", "张三", "\xff"}},
-		{"one message of points exactly", number(0, chunkPoints), number(chunkPoints-3, chunkPoints+3)},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			checkIdeal(t, c.xs, c.ys, intersect(t, sessiontest.Net{}, c.xs, c.ys, Params{}))
+	atTheMessage := psitest.Sets{
+		Name: "one message of points exactly", Xs: psitest.Number(0, chunkPoints), Ys: psitest.Number(chunkPoints-3, chunkPoints+3),
+	}
+	for _, c := range append(psitest.Edges(1500), atTheMessage) {
+		t.Run(c.Name, func(t *testing.T) {
+			checkIdeal(t, c.Xs, c.Ys, intersect(t, sessiontest.Net{}, c.Xs, c.Ys, Params{}))
 		})
 	}
 }
 
 func TestSeveralMessagesOfPoints(t *testing.T) {
 	n := chunkPoints + 17
-	xs, ys := shuffled(number(0, n), 4), shuffled(number(n/3, n/3+n), 5)
+	xs, ys := psitest.Shuffled(psitest.Number(0, n), 4), psitest.Shuffled(psitest.Number(n/3, n/3+n), 5)
 	checkIdeal(t, xs, ys, intersect(t, sessiontest.Net{}, xs, ys, Params{}))
 }
 
 func TestParamsThatChangeTheTags(t *testing.T) {
-	xs, ys := number(0, 40), number(20, 60)
+	xs, ys := psitest.Number(0, 40), psitest.Number(20, 60)
 	for _, p := range []Params{{TagBytes: 10}, {TagBytes: 11}, {TagBytes: 12}, {FalseMatchBits: 64}, {FalseMatchBits: 30, TagBytes: 6}} {
 		checkIdeal(t, xs, ys, intersect(t, sessiontest.Net{}, xs, ys, p))
 	}
 }
 
 func TestMinimumIntersection(t *testing.T) {
-	xs, ys := number(0, 40), number(30, 70) // 10 common
+	xs, ys := psitest.Number(0, 40), psitest.Number(30, 70) // 10 common
 	for _, c := range []struct {
 		sender, receiver int64
 		ok               bool
@@ -189,26 +116,17 @@ func TestMinimumIntersection(t *testing.T) {
 	}
 }
 
-// keepGoing runs f and remembers its error, so that the other party is not
-// cancelled and ends for its own reasons.
-func keepGoing(err *error, f sessiontest.Party) sessiontest.Party {
-	return func(ctx context.Context, s *session.Session) error {
-		*err = f(ctx, s)
-		return nil
-	}
-}
-
 func TestBelowTheMinimumBothSidesSaySo(t *testing.T) {
 	for _, min := range [][2]int64{{3, 3}, {3, 0}, {0, 3}} {
 		var errs [2]error
-		xs, ys := number(0, 4), number(2, 6)
+		xs, ys := psitest.Number(0, 4), psitest.Number(2, 6)
 		sessiontest.Net{}.Run(t,
-			keepGoing(&errs[0], func(ctx context.Context, s *session.Session) error {
-				_, err := Send(ctx, s, items(xs), len(xs), Params{MinIntersection: min[0]})
+			psitest.KeepGoing(&errs[0], func(ctx context.Context, s *session.Session) error {
+				_, err := Send(ctx, s, psitest.Items(xs), len(xs), Params{MinIntersection: min[0]})
 				return err
 			}),
-			keepGoing(&errs[1], func(ctx context.Context, s *session.Session) error {
-				_, err := Receive(ctx, s, items(ys), len(ys), Params{MinIntersection: min[1]})
+			psitest.KeepGoing(&errs[1], func(ctx context.Context, s *session.Session) error {
+				_, err := Receive(ctx, s, psitest.Items(ys), len(ys), Params{MinIntersection: min[1]})
 				return err
 			}))
 		for i, err := range errs {
@@ -272,7 +190,7 @@ func matchedPlaces(t *testing.T, view *sessiontest.View, rand io.Reader, nx, ny 
 // came back is independent of the row.
 func TestViewBelowTheMinimumDoesNotLink(t *testing.T) {
 	const ny, runs = 8, 160
-	ys := number(0, ny)
+	ys := psitest.Number(0, ny)
 	var counts [ny]int // how often the one common row, ys[0], came back at a place
 	for i := range runs {
 		var views [2]sessiontest.View
@@ -315,7 +233,7 @@ func TestViewBelowTheMinimumDoesNotLink(t *testing.T) {
 // failed.
 func TestViewAboveTheMinimumLinks(t *testing.T) {
 	const ny = 8
-	ys := number(0, ny)
+	ys := psitest.Number(0, ny)
 	var views [2]sessiontest.View
 	net := record(&views)
 	net.Rand = func(party int) io.Reader { return newStream([seedSize]byte{byte(party), 9}, 0) }
@@ -336,7 +254,7 @@ func TestViewAboveTheMinimumLinks(t *testing.T) {
 // What the sender receives is points, a count and a bitmap over its own rows.
 func TestSenderSeesNothingElse(t *testing.T) {
 	var views [2]sessiontest.View
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	checkIdeal(t, xs, ys, intersect(t, record(&views), xs, ys, Params{}))
 	if got, want := kinds(views[0].Received()), []kind{kindRows, kindPoints, kindCount, kindMatches, kindDone}; !slices.Equal(got, want) {
 		t.Errorf("the sender received %v, want %v", got, want)
@@ -349,7 +267,7 @@ func TestSenderSeesNothingElse(t *testing.T) {
 // The sent order is secret and new each time: the result's order, which both
 // see, must not be that of either table.
 func TestOrderIsRandomAndFresh(t *testing.T) {
-	xs := number(0, 60)
+	xs := psitest.Number(0, 60)
 	a := intersect(t, sessiontest.Net{}, xs, xs, Params{})
 	b := intersect(t, sessiontest.Net{}, xs, xs, Params{})
 	checkIdeal(t, xs, xs, a)
@@ -368,7 +286,7 @@ func TestPointsAreBoundToTheSession(t *testing.T) {
 		return n
 	}
 	var v1, v2 [2]sessiontest.View
-	xs := number(0, 3)
+	xs := psitest.Number(0, 3)
 	intersect(t, net(&v1), xs, xs, Params{})
 	intersect(t, net(&v2), xs, xs, Params{})
 	if bytes.Equal(v1[0].Sent()[2], v2[0].Sent()[2]) {
@@ -377,9 +295,9 @@ func TestPointsAreBoundToTheSession(t *testing.T) {
 }
 
 func TestDuplicatesAreRefusedWithTheirCount(t *testing.T) {
-	xs := append(number(0, 10), "id-000003", "id-000003", "id-000004")
+	xs := append(psitest.Number(0, 10), "id-000003", "id-000003", "id-000004")
 	for _, role := range []int{0, 1} {
-		sides := [2][]string{number(0, 5), number(0, 5)}
+		sides := [2][]string{psitest.Number(0, 5), psitest.Number(0, 5)}
 		sides[role] = xs
 		err := sessiontest.Cause(intersect(t, sessiontest.Net{}, sides[0], sides[1], Params{}).out)
 		if !errors.Is(err, ErrDuplicates) || !strings.Contains(err.Error(), "3 of 13") {
@@ -395,11 +313,11 @@ func TestItemsThatAreNotAsManyAsAnnounced(t *testing.T) {
 	for _, n := range []int{2, 4, -1, MaxRows + 1} {
 		out := sessiontest.Net{}.Run(t,
 			func(ctx context.Context, s *session.Session) error {
-				_, err := Send(ctx, s, items(number(0, 3)), n, Params{})
+				_, err := Send(ctx, s, psitest.Items(psitest.Number(0, 3)), n, Params{})
 				return err
 			},
 			func(ctx context.Context, s *session.Session) error {
-				_, err := Receive(ctx, s, items(number(0, 3)), 3, Params{})
+				_, err := Receive(ctx, s, psitest.Items(psitest.Number(0, 3)), 3, Params{})
 				return err
 			})
 		if err := sessiontest.Cause(out); !errors.Is(err, ErrSize) {
@@ -414,14 +332,14 @@ func TestMismatchNamesTheField(t *testing.T) {
 		"false_match_bits": {FalseMatchBits: 50},
 		"tag_bytes":        {TagBytes: 10},
 	} {
-		err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), Params{}, p).out)
+		err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, psitest.Number(0, 2), psitest.Number(0, 2), Params{}, p).out)
 		var m *session.MismatchError
 		if !errors.As(err, &m) || m.Field != field {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
 	both := func(ctx context.Context, s *session.Session) error {
-		_, err := Send(ctx, s, items(nil), 0, Params{})
+		_, err := Send(ctx, s, psitest.Items(nil), 0, Params{})
 		return err
 	}
 	var m *session.MismatchError
@@ -490,7 +408,7 @@ func TestParamsValidate(t *testing.T) {
 
 func TestBytesPerRow(t *testing.T) {
 	const n = 1 << 12
-	xs, ys := number(0, n), number(n/2, n/2+n)
+	xs, ys := psitest.Number(0, n), psitest.Number(n/2, n/2+n)
 	r := intersect(t, sessiontest.Net{}, xs, ys, Params{})
 	checkIdeal(t, xs, ys, r)
 	total := r.out[0].Traffic.Sent + r.out[1].Traffic.Sent
@@ -511,7 +429,7 @@ func TestMemoryPerRow(t *testing.T) {
 		t.Skip("allocates for 2^14 rows")
 	}
 	const n = 1 << 14
-	xs, ys := number(0, n), number(n/2, n/2+n)
+	xs, ys := psitest.Number(0, n), psitest.Number(n/2, n/2+n)
 	var before, during runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -546,7 +464,7 @@ func TestContextEndsBothRoles(t *testing.T) {
 				defer close(over)
 				ctx, cancel := context.WithCancelCause(ctx)
 				cancel(stop)
-				if _, err := role(ctx, s, items(nil), 0, Params{}); !errors.Is(err, stop) {
+				if _, err := role(ctx, s, psitest.Items(nil), 0, Params{}); !errors.Is(err, stop) {
 					return fmt.Errorf("ended with %v", err)
 				}
 				return nil
@@ -570,7 +488,7 @@ func TestRandomnessThatRunsOut(t *testing.T) {
 			}
 			return newStream([seedSize]byte{}, 0)
 		}}
-		if r := intersect(t, net, number(0, 2), number(0, 2), Params{}); sessiontest.Cause(r.out) == nil {
+		if r := intersect(t, net, psitest.Number(0, 2), psitest.Number(0, 2), Params{}); sessiontest.Cause(r.out) == nil {
 			t.Errorf("a session ran on %d bytes of randomness", 32*have)
 		}
 	}

@@ -20,9 +20,9 @@ const (
 // nine, with the four of package align.
 const rounds = 5
 
-// Estimate says what a run with n rows of the sender and m of the receiver
+// estimate says what a run with n rows of the sender and m of the receiver
 // costs, with the default parameters; the error says why there can be none.
-func Estimate(n, m int64) (job.Cost, error) {
+func estimate(n, m int64) (job.Cost, error) {
 	if n < 0 || m < 0 || n > MaxRows || m > MaxRows {
 		return job.Cost{}, fmt.Errorf("%w: %d and %d rows, the limit is %d", ErrSize, n, m, MaxRows)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 )
 
@@ -61,9 +62,9 @@ func FuzzSeed(f *testing.F) {
 // FuzzRoles lets a peer say anything to either role: it ends with an error.
 func FuzzRoles(f *testing.F) {
 	p := curvePoint(f, "seed")
-	f.Add(true, rowsFrame(1), append([]byte{byte(kindPoints)}, p[:]...), []byte{byte(kindTags), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
-	f.Add(false, rowsFrame(1), append([]byte{byte(kindPoints)}, p[:]...), make([]byte, 18))
-	f.Add(true, rowsFrame(0), []byte{byte(kindTags)}, []byte{byte(kindCheck)})
+	f.Add(true, psitest.Frame(kindRows, 1), append([]byte{byte(kindPoints)}, p[:]...), []byte{byte(kindTags), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
+	f.Add(false, psitest.Frame(kindRows, 1), append([]byte{byte(kindPoints)}, p[:]...), make([]byte, 18))
+	f.Add(true, psitest.Frame(kindRows, 0), []byte{byte(kindTags)}, []byte{byte(kindCheck)})
 	f.Fuzz(func(t *testing.T, receive bool, a, b, c []byte) {
 		for _, m := range [][]byte{a, b, c} {
 			if len(m) == 0 || len(m) > 1<<16 {
@@ -75,10 +76,10 @@ func FuzzRoles(f *testing.F) {
 			if receive {
 				role = Receive
 			}
-			_, err := role(ctx, s, items([]string{"x", "y"}), 2, Params{})
+			_, err := role(ctx, s, psitest.Items([]string{"x", "y"}), 2, Params{})
 			return err
 		}, receive, a, b, c)
-		if !typed(err) && !errors.Is(err, job.ErrMinIntersection) {
+		if !psitest.Typed(err, faults...) && !errors.Is(err, job.ErrMinIntersection) {
 			t.Fatalf("ended with %v", err)
 		}
 	})

@@ -23,7 +23,7 @@ func Definition() job.Definition {
 			{To: align.Receiver, Field: "view.count", What: "how many keys are common, even if they are fewer than the minimum"},
 		},
 		PartitionRows: 1 << 20,
-		Estimate:      Estimate,
+		Estimate:      estimate,
 		Baseline:      func(ctx context.Context, n int64) error { return bareArithmetic(ctx, int(n)) },
 		BaselineName:  "bare arithmetic: a hash to the curve and two ladders for every row of both parties",
 	})

@@ -1,107 +1,45 @@
 package ecdh
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/psi/align"
-	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
 
 func spec(change func(*job.Spec)) job.Spec {
-	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
-	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: align.Sender, Inputs: in}, {Party: "p1", Role: align.Receiver, Inputs: in},
-	}}
-	if change != nil {
-		change(&s)
-	}
-	return s
+	return psitest.Spec(Name, change, align.Sender, align.Receiver)
 }
 
 // runJobs runs the registered job at both parties.
-func runJobs(t testing.TB, net sessiontest.Net, s job.Spec, sources [2]table.Source) (results [2]job.Result, out []sessiontest.Outcome) {
+func runJobs(t testing.TB, net sessiontest.Net, s job.Spec, sources ...table.Source) ([]job.Result, []sessiontest.Outcome) {
 	t.Helper()
-	d := Definition()
-	if err := d.Validate(s); err != nil {
-		t.Fatal(err)
-	}
-	party := func(i int) sessiontest.Party {
-		return func(ctx context.Context, sess *session.Session) (err error) {
-			results[i], err = d.Run(ctx, job.Env{Spec: s, Session: sess, Inputs: []table.Source{sources[i]}, Once: &job.MemoryOnce{}})
-			return err
-		}
-	}
-	return results, net.Run(t, party(0), party(1))
-}
-
-// people makes a table whose key columns come last.
-func people(t testing.TB, rows ...[3]string) *table.Table {
-	t.Helper()
-	b := table.NewBuilder(table.Schema{
-		{Name: "income", Type: table.Text}, {Name: "id", Type: table.Text, Key: true}, {Name: "branch", Type: table.Text, Key: true},
-	})
-	for _, r := range rows {
-		for i := range r {
-			b.Texts(i).Append(r[i])
-		}
-	}
-	tb, err := b.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tb
-}
-
-func rowsOf(t testing.TB, tb table.Source) []string {
-	t.Helper()
-	var rows []string
-	for b, err := range tb.Batches(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for r := range int(b.NumRows()) {
-			var cells []string
-			for c := range int(b.NumCols()) {
-				cells = append(cells, b.Column(c).(*array.String).Value(r))
-			}
-			rows = append(rows, strings.Join(cells, "|"))
-		}
-	}
-	return rows
+	return psitest.Job{Definition: Definition(), Spec: s, Net: net}.Run(t, sources...)
 }
 
 func TestJobAlignsCompositeKeys(t *testing.T) {
-	x := people(t, [3]string{"1", "a", "bc"}, [3]string{"2", "ab", "c"}, [3]string{"3", "11010119900101123X", "q"})
-	y := people(t, [3]string{"7", " １1010119900101123x ", "Q"}, [3]string{"8", "AB", "c"}, [3]string{"9", "abc", "d"})
-	results, out := runJobs(t, sessiontest.Net{}, spec(nil), [2]table.Source{x, y})
+	x := psitest.People(t, [3]string{"1", "a", "bc"}, [3]string{"2", "ab", "c"}, [3]string{"3", "11010119900101123X", "q"})
+	y := psitest.People(t, [3]string{"7", " １1010119900101123x ", "Q"}, [3]string{"8", "AB", "c"}, [3]string{"9", "abc", "d"})
+	results, out := runJobs(t, sessiontest.Net{}, spec(nil), x, y)
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
 		if r.Counts[job.CountCommon] != 2 || r.Counts[align.CountJoined] != 2 || r.Rows != 3 {
 			t.Errorf("p%d: %+v", i, r)
 		}
-		var names []string
-		for _, c := range r.Tables["intersection"].Schema() {
-			names = append(names, c.Name)
-		}
-		if !slices.Equal(names, []string{"id", "branch", "income"}) {
+		if names := psitest.Columns(r.Tables["intersection"]); !slices.Equal(names, []string{"id", "branch", "income"}) {
 			t.Errorf("p%d: columns %v", i, names)
 		}
 	}
-	got := [2][]string{rowsOf(t, results[0].Tables["intersection"]), rowsOf(t, results[1].Tables["intersection"])}
+	got := [2][]string{psitest.Cells(t, results[0].Tables["intersection"]), psitest.Cells(t, results[1].Tables["intersection"])}
 	want := map[string]string{"ab|c|2": "AB|c|8", "11010119900101123X|q|3": " １1010119900101123x |Q|7"}
 	if len(got[0]) != len(want) || len(got[1]) != len(want) {
 		t.Fatalf("%v", got)
@@ -116,26 +54,26 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 // The receiver alone: the sender has no table and no count, and both have the
 // same (empty) counts, as a receipt wants them.
 func TestJobForTheReceiverAlone(t *testing.T) {
-	x, y := people(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"}), people(t, [3]string{"3", "C", "D"})
-	results, out := runJobs(t, sessiontest.Net{}, spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"output":"receiver"}`) }), [2]table.Source{x, y})
+	x, y := psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"}), psitest.People(t, [3]string{"3", "C", "D"})
+	results, out := runJobs(t, sessiontest.Net{}, spec(psitest.Params(`{"output":"receiver"}`)), x, y)
 	sessiontest.NoErrors(t, out)
 	if len(results[0].Tables) != 0 || len(results[0].Counts) != 0 || results[0].Rows != 2 {
 		t.Errorf("sender: %+v", results[0])
 	}
-	if got := rowsOf(t, results[1].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) || len(results[1].Counts) != 0 {
+	if got := psitest.Cells(t, results[1].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) || len(results[1].Counts) != 0 {
 		t.Errorf("receiver: %v, %+v", got, results[1])
 	}
 }
 
 func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
-	x := people(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
+	x := psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
 	for _, output := range []string{"both", "receiver"} {
 		for min, want := range map[int64]error{2: nil, 3: job.ErrMinIntersection} {
 			s := spec(func(s *job.Spec) {
 				s.Limits = job.Limits{MinIntersection: min, MinBeforeReveal: true}
 				s.Params = json.RawMessage(`{"output":"` + output + `"}`)
 			})
-			results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{x, x})
+			results, out := runJobs(t, sessiontest.Net{}, s, x, x)
 			if err := sessiontest.Cause(out); !errors.Is(err, want) {
 				t.Errorf("%s, minimum %d: %v", output, min, err)
 			}
@@ -159,11 +97,17 @@ func TestRevealsNamesTheCount(t *testing.T) {
 	t.Error("view.count is not revealed to the receiver")
 }
 
+// What the job around it rests on, the contract names too, and the protocol's own
+// page explains.
+func TestAssumptionsAreExplained(t *testing.T) {
+	psitest.CheckAssumptions(t, Definition(), "psi-ecdh.md", "psi-align.md")
+}
+
 // Several partitions, padded, each a session of its own.
 func TestJobInPartitions(t *testing.T) {
 	const n, common = 6000, 1234
-	s := spec(func(s *job.Spec) { s.Params = json.RawMessage(`{"partition_rows":4096,"join":"full"}`) })
-	results, out := runJobs(t, sessiontest.Net{}, s, [2]table.Source{align.Subjects(n, 0), align.Subjects(n, n-common)})
+	s := spec(psitest.Params(`{"partition_rows":4096,"join":"full"}`))
+	results, out := runJobs(t, sessiontest.Net{}, s, align.Subjects(n, 0), align.Subjects(n, n-common))
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
 		if r.Counts[job.CountCommon] != common || r.Counts[align.CountJoined] != 2*n-common || r.Rows != n {
@@ -180,7 +124,7 @@ func runBench(t testing.TB, n int64) (b job.Bench, bytes int64) {
 		t.Fatal(err)
 	}
 	results, out := runJobs(t, sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}, b.Spec,
-		[2]table.Source{b.Inputs["p0"][0], b.Inputs["p1"][0]})
+		b.Inputs["p0"][0], b.Inputs["p1"][0])
 	sessiontest.NoErrors(t, out)
 	if got, want := results[0].Counts[job.CountCommon], n-n/2; got != want {
 		t.Fatalf("%d common rows, want %d", got, want)
@@ -200,15 +144,6 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// cpu is the processor time that this process has used.
-func cpu(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkJob runs psi.ecdh.v1 with both parties in this process, and the
 // bare arithmetic after it: "x-bare" is the first's processor time over the
 // second's.
@@ -219,14 +154,14 @@ func BenchmarkJob(b *testing.B) {
 			var protocol, bare time.Duration
 			var bytes int64
 			for b.Loop() {
-				start := cpu(b)
+				start := psitest.CPU(b)
 				var bench job.Bench
 				bench, bytes = runBench(b, n)
-				between := cpu(b)
+				between := psitest.CPU(b)
 				if err := bench.Baseline(b.Context()); err != nil {
 					b.Fatal(err)
 				}
-				protocol, bare = protocol+between-start, bare+cpu(b)-between
+				protocol, bare = protocol+between-start, bare+psitest.CPU(b)-between
 			}
 			rows := float64(n) * float64(b.N)
 			b.ReportMetric(float64(protocol.Nanoseconds())/1e3/rows, "cpu-µs/pair")

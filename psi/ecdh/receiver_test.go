@@ -11,6 +11,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -49,15 +50,15 @@ func TestReceiverOnlyIdealFunctionality(t *testing.T) {
 	n := chunkPoints + 17
 	for name, c := range map[string]struct{ xs, ys []string }{
 		"both empty":             {nil, nil},
-		"sender empty":           {nil, number(0, 5)},
-		"receiver empty":         {number(0, 5), nil},
-		"one and the same":       {number(0, 1), number(0, 1)},
-		"one and another":        {number(0, 1), number(1, 2)},
-		"all":                    {number(0, 70), shuffled(number(0, 70), 1)},
-		"none":                   {number(0, 70), number(70, 140)},
-		"half":                   {shuffled(number(0, 200), 2), shuffled(number(100, 300), 3)},
-		"skewed to the receiver": {[]string{"zzz", "id-001499"}, number(0, 1500)},
-		"several messages":       {shuffled(number(0, n), 4), shuffled(number(n-40, n+60), 5)},
+		"sender empty":           {nil, psitest.Number(0, 5)},
+		"receiver empty":         {psitest.Number(0, 5), nil},
+		"one and the same":       {psitest.Number(0, 1), psitest.Number(0, 1)},
+		"one and another":        {psitest.Number(0, 1), psitest.Number(1, 2)},
+		"all":                    {psitest.Number(0, 70), psitest.Shuffled(psitest.Number(0, 70), 1)},
+		"none":                   {psitest.Number(0, 70), psitest.Number(70, 140)},
+		"half":                   {psitest.Shuffled(psitest.Number(0, 200), 2), psitest.Shuffled(psitest.Number(100, 300), 3)},
+		"skewed to the receiver": {[]string{"zzz", "id-001499"}, psitest.Number(0, 1500)},
+		"several messages":       {psitest.Shuffled(psitest.Number(0, n), 4), psitest.Shuffled(psitest.Number(n-40, n+60), 5)},
 	} {
 		ps, pr := receiverOnly(0, 0)
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +70,7 @@ func TestReceiverOnlyIdealFunctionality(t *testing.T) {
 // The higher minimum of the two holds; below it both say so, the receiver is
 // never told the order, and sets that are smaller are not even masked.
 func TestReceiverOnlyMinimum(t *testing.T) {
-	xs, ys := number(0, 40), number(30, 90) // 10 common
+	xs, ys := psitest.Number(0, 40), psitest.Number(30, 90) // 10 common
 	for _, c := range []struct {
 		sender, receiver int64
 		ok, early        bool
@@ -91,12 +92,12 @@ func TestReceiverOnlyMinimum(t *testing.T) {
 		var errs [2]error
 		var r result
 		r.out = record(&views).Run(t,
-			keepGoing(&errs[0], func(ctx context.Context, s *session.Session) (err error) {
-				r.sender, err = Send(ctx, s, items(xs), len(xs), ps)
+			psitest.KeepGoing(&errs[0], func(ctx context.Context, s *session.Session) (err error) {
+				r.sender, err = Send(ctx, s, psitest.Items(xs), len(xs), ps)
 				return err
 			}),
-			keepGoing(&errs[1], func(ctx context.Context, s *session.Session) (err error) {
-				r.receiver, err = Receive(ctx, s, items(ys), len(ys), pr)
+			psitest.KeepGoing(&errs[1], func(ctx context.Context, s *session.Session) (err error) {
+				r.receiver, err = Receive(ctx, s, psitest.Items(ys), len(ys), pr)
 				return err
 			}))
 		if c.ok {
@@ -123,12 +124,12 @@ func TestReceiverOnlyMinimum(t *testing.T) {
 // What the sender receives has the same kinds and lengths whatever is common,
 // at or above the minimum; a bitmap or a count is not among it.
 func TestReceiverOnlyTellsTheSenderNothing(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	ps, pr := receiverOnly(3, 3)
 	var first []string
 	for _, common := range []int{3, 4, 20} {
 		var views [2]sessiontest.View
-		ys := number(20-common, 40-common)
+		ys := psitest.Number(20-common, 40-common)
 		checkReceiverOnly(t, xs, ys, intersectEach(t, record(&views), xs, ys, ps, pr))
 		var shape []string
 		for _, m := range views[0].Received()[1:] {
@@ -156,34 +157,19 @@ func TestReceiverOnlyTellsTheSenderNothing(t *testing.T) {
 }
 
 func TestReceiverOnlyTampering(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	ps, pr := receiverOnly(0, 0)
 	for party, n := range map[session.PartyID]int{"p0": 7, "p1": 6} { // with the frame that binds
-		for name, attack := range attacks {
-			for at := range n {
-				idle := time.Hour
-				if name == "drop" || name == "swap" {
-					idle = 100 * time.Millisecond
-				}
-				r := intersectWithin(t, tampering(party, attack(at)), idle, xs, ys, ps, pr)
-				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
-				err := sessiontest.Cause(r.out)
-				switch {
-				case err == nil && name == "repeat" && at == n-1:
-					// Nobody reads past the last message.
-				case err == nil:
-					t.Errorf("%s: nobody noticed", what)
-				case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
-					t.Errorf("%s: %v", what, err)
-				}
-				// Of all messages only a minimum, which bears no digest, can pass for
-				// a small intersection.
-				if at != 2 && errors.Is(err, job.ErrMinIntersection) {
-					t.Errorf("%s passed for a small intersection", what)
-				}
-				if r.sender.Rows != nil || r.out[1].Err == nil != (len(r.receiver.Rows) == 10) {
-					t.Errorf("%s: %d and %d rows, %v", what, len(r.sender.Rows), len(r.receiver.Rows), r.out[1].Err)
-				}
+		for a := range psitest.Attacks(n, psitest.FurtherIn) {
+			r := intersectWithin(t, psitest.Tampering(party, "", a.Change), a.Idle(100*time.Millisecond), xs, ys, ps, pr)
+			err := a.CheckNoticed(t, string(party), r.out, faults...)
+			// Of all messages only a minimum, which bears no digest, can pass for
+			// a small intersection.
+			if a.At() != 2 && errors.Is(err, job.ErrMinIntersection) {
+				t.Errorf("%v of %s passed for a small intersection", a, party)
+			}
+			if r.sender.Rows != nil || r.out[1].Err == nil != (len(r.receiver.Rows) == 10) {
+				t.Errorf("%v of %s: %d and %d rows, %v", a, party, len(r.sender.Rows), len(r.receiver.Rows), r.out[1].Err)
 			}
 		}
 	}
@@ -191,17 +177,17 @@ func TestReceiverOnlyTampering(t *testing.T) {
 
 // The sender is done when the receiver says so, and not before.
 func TestReceiverOnlySenderWaitsForTheEnd(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	silent := errors.New("the receiver ended without a word")
 	ps, _ := receiverOnly(0, 0)
 	var got error
 	sessiontest.Net{}.Run(t,
-		keepGoing(&got, func(ctx context.Context, s *session.Session) error {
-			_, err := Send(ctx, s, items(xs), len(xs), ps)
+		psitest.KeepGoing(&got, func(ctx context.Context, s *session.Session) error {
+			_, err := Send(ctx, s, psitest.Items(xs), len(xs), ps)
 			return err
 		}),
 		func(ctx context.Context, s *session.Session) error {
-			r, err := begin(ctx, s, false, sequence{items(xs), len(xs)}, ps)
+			r, err := begin(ctx, s, false, sequence{psitest.Items(xs), len(xs)}, ps)
 			if err != nil {
 				return err
 			}
@@ -226,7 +212,7 @@ func TestReceiverOnlySenderWaitsForTheEnd(t *testing.T) {
 
 func TestReceiverOnlyIsAgreedOn(t *testing.T) {
 	ps, _ := receiverOnly(0, 0)
-	err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), ps, Params{}).out)
+	err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, psitest.Number(0, 2), psitest.Number(0, 2), ps, Params{}).out)
 	var m *session.MismatchError
 	if !errors.As(err, &m) || m.Field != "rows_to" {
 		t.Errorf("%v", err)
@@ -240,7 +226,7 @@ func TestReceiverOnlyIsAgreedOn(t *testing.T) {
 // Digests are items like others: the same rows, and the same bytes on the wire,
 // whichever way a party gives them.
 func TestDigests(t *testing.T) {
-	xs, ys := shuffled(number(0, 300), 8), shuffled(number(200, 700), 9)
+	xs, ys := psitest.Shuffled(psitest.Number(0, 300), 8), psitest.Shuffled(psitest.Number(200, 700), 9)
 	dx, dy := digestsOf(xs), digestsOf(ys)
 	keys := func(ds [][16]byte) []string {
 		var ks []string
@@ -256,7 +242,7 @@ func TestDigests(t *testing.T) {
 				if c.sender {
 					r.sender, err = SendDigests(ctx, s, dx, Params{})
 				} else {
-					r.sender, err = Send(ctx, s, items(keys(dx)), len(dx), Params{})
+					r.sender, err = Send(ctx, s, psitest.Items(keys(dx)), len(dx), Params{})
 				}
 				return err
 			},
@@ -264,7 +250,7 @@ func TestDigests(t *testing.T) {
 				if c.receiver {
 					r.receiver, err = ReceiveDigests(ctx, s, dy, Params{})
 				} else {
-					r.receiver, err = Receive(ctx, s, items(keys(dy)), len(dy), Params{})
+					r.receiver, err = Receive(ctx, s, psitest.Items(keys(dy)), len(dy), Params{})
 				}
 				return err
 			})
@@ -287,7 +273,7 @@ func TestDigests(t *testing.T) {
 }
 
 func TestDuplicateDigestsAreRefused(t *testing.T) {
-	ds := digestsOf(number(0, 10))
+	ds := digestsOf(psitest.Number(0, 10))
 	// The first 12 bytes of another, which is no duplicate, and two that are.
 	near := ds[3]
 	near[15] ^= 1
@@ -309,11 +295,11 @@ func TestDuplicateDigestsAreRefused(t *testing.T) {
 func TestEstimate(t *testing.T) {
 	for _, c := range [][2]int64{{0, 0}, {1 << 12, 1 << 12}, {1 << 11, 1 << 12}, {1 << 12, 3}} {
 		n, m := int(c[0]), int(c[1])
-		cost, err := Estimate(c[0], c[1])
+		cost, err := estimate(c[0], c[1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		xs, ys := number(0, n), number(0, m)
+		xs, ys := psitest.Number(0, n), psitest.Number(0, m)
 		r := intersect(t, sessiontest.Net{}, xs, ys, Params{})
 		sessiontest.NoErrors(t, r.out)
 		sent := r.out[0].Traffic.Sent + r.out[1].Traffic.Sent
@@ -324,17 +310,17 @@ func TestEstimate(t *testing.T) {
 			t.Errorf("%d and %d rows: %+v", n, m, cost)
 		}
 	}
-	a, _ := Estimate(1<<20, 1<<20)
-	b, _ := Estimate(1<<24, 1<<24)
+	a, _ := estimate(1<<20, 1<<20)
+	b, _ := estimate(1<<24, 1<<24)
 	if r := b.CPUSeconds / a.CPUSeconds; r < 15.9 || r > 16.1 {
 		t.Errorf("16 times the rows cost %.1f times as much", r)
 	}
 	for _, c := range [][2]int64{{-1, 1}, {1, -1}, {MaxRows + 1, 1}, {1, 1 << 62}} {
-		if _, err := Estimate(c[0], c[1]); !errors.Is(err, ErrSize) {
+		if _, err := estimate(c[0], c[1]); !errors.Is(err, ErrSize) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}
-	if _, err := Estimate(MaxRows, MaxRows); err != nil {
+	if _, err := estimate(MaxRows, MaxRows); err != nil {
 		t.Errorf("the most rows: %v", err)
 	}
 }
@@ -343,7 +329,7 @@ func TestEstimate(t *testing.T) {
 // tags, at 2^16 and at the most that there are.
 func TestBytesPerRowAtSize(t *testing.T) {
 	for _, n := range []int64{1 << 16, 1 << 20, 1 << 24, MaxRows} {
-		cost, err := Estimate(n, n)
+		cost, err := estimate(n, n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +341,7 @@ func TestBytesPerRowAtSize(t *testing.T) {
 
 // Both forms of one item have one hash.
 func TestDigestsHashAsSequencesDo(t *testing.T) {
-	ds := digestsOf(number(0, 5))
+	ds := digestsOf(psitest.Number(0, 5))
 	h, err := curve25519.NewHasher("a session")
 	if err != nil {
 		t.Fatal(err)

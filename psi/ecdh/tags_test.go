@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -173,7 +174,7 @@ func TestTagsOfPoints(t *testing.T) {
 
 // A whole run where one set is much larger than the other.
 func TestSkewWithLongTags(t *testing.T) {
-	many, few := shuffled(number(0, 3000), 10), []string{"id-000001", "zzz", "id-002999"}
+	many, few := psitest.Shuffled(psitest.Number(0, 3000), 10), []string{"id-000001", "zzz", "id-002999"}
 	checkIdeal(t, many, few, intersect(t, sessiontest.Net{}, many, few, Params{TagBytes: 12}))
 	checkIdeal(t, few, many, intersect(t, sessiontest.Net{}, few, many, Params{TagBytes: 12}))
 }

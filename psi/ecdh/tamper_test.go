@@ -3,141 +3,58 @@ package ecdh
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"math/big"
-	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
-	"github.com/yinqiao/yinqiao/psi/transcript"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
 
-// tampering returns a net that puts change between party and its peer.
-func tampering(party session.PartyID, change sessiontest.Change) sessiontest.Net {
-	return sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
-		if l.Self == party {
-			return sessiontest.Tamper(ch, change)
-		}
-		return ch
-	}}
-}
-
-// typed says whether err is one that a caller can tell apart.
-func typed(err error) bool {
-	for _, target := range []error{
-		ErrMessage, ErrPoint, ErrSize, ErrDisagree, errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
-
-var errIdle = errors.New("idle for too long")
+// faults are the errors of this package that tampering may end in.
+var faults = []error{ErrMessage, ErrPoint, ErrSize, ErrDisagree}
 
 // intersectWithin is align with a deadline of its own for each party.
 func intersectWithin(t testing.TB, net sessiontest.Net, idle time.Duration, xs, ys []string, ps, pr Params) (r result) {
 	t.Helper()
-	within := func(f sessiontest.Party) sessiontest.Party {
-		return func(ctx context.Context, s *session.Session) error {
-			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
-			defer stop()
-			return f(ctx, s)
-		}
-	}
 	r.out = net.Run(t,
-		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.sender, err = Send(ctx, s, items(xs), len(xs), ps)
+		psitest.Within(idle, func(ctx context.Context, s *session.Session) (err error) {
+			r.sender, err = Send(ctx, s, psitest.Items(xs), len(xs), ps)
 			return err
 		}),
-		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.receiver, err = Receive(ctx, s, items(ys), len(ys), pr)
+		psitest.Within(idle, func(ctx context.Context, s *session.Session) (err error) {
+			r.receiver, err = Receive(ctx, s, psitest.Items(ys), len(ys), pr)
 			return err
 		}))
 	return r
 }
 
-// attacks change message at in one way each.
-var attacks = map[string]func(at int) sessiontest.Change{
-	"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
-	"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
-	"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
-	"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
-	"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
-	"drop":              sessiontest.Drop,
-	"swap":              sessiontest.Swap,
-	"repeat":            sessiontest.Repeat,
-	"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
-	"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
-	"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
-	"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
-	"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
-}
-
 // Every message of either side, changed in every way: the run ends, somebody
 // reports a typed error, and whoever reports none has the right result.
 func TestTampering(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	messages := map[session.PartyID]int{"p0": 7, "p1": 6} // with the frame that binds
 	for party, n := range messages {
-		for name, attack := range attacks {
-			for at := range n {
-				// When a message is lost both sides may wait for the other, and
-				// only a deadline ends that: a node has one for idle sessions.
-				idle := time.Hour
-				if name == "drop" || name == "swap" {
-					idle = 200 * time.Millisecond
-				}
-				r := intersectWithin(t, tampering(party, attack(at)), idle, xs, ys, Params{}, Params{})
-				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
-				err := sessiontest.Cause(r.out)
-				switch {
-				case err == nil && name == "repeat" && at == n-1:
-					// Nobody reads past the last message.
-				case err == nil:
-					t.Errorf("%s: nobody noticed", what)
-				case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
-					t.Errorf("%s: %v", what, err)
-				}
-				if errors.Is(err, job.ErrMinIntersection) {
-					t.Errorf("%s passed for a small intersection", what)
-				}
-				for i, rows := range [][]int32{r.sender.Rows, r.receiver.Rows} {
-					if r.out[i].Err == nil && len(rows) != 10 {
-						t.Errorf("%s: p%d has %d rows and no error", what, i, len(rows))
-					}
-					if r.out[i].Err != nil && rows != nil {
-						t.Errorf("%s: p%d has rows and an error", what, i)
-					}
-				}
+		for a := range psitest.Attacks(n, psitest.FurtherIn) {
+			r := intersectWithin(t, psitest.Tampering(party, "", a.Change), a.Idle(200*time.Millisecond), xs, ys, Params{}, Params{})
+			if err := a.CheckNoticed(t, string(party), r.out, faults...); errors.Is(err, job.ErrMinIntersection) {
+				t.Errorf("%v of %s passed for a small intersection", a, party)
 			}
+			a.CheckRows(t, string(party), r.out, 10, r.sender.Rows, r.receiver.Rows)
 		}
-	}
-}
-
-func flipLast(at int) sessiontest.Change {
-	return func(i int, p []byte) [][]byte {
-		if i == at && len(p) > 0 {
-			p[len(p)-1] ^= 0x80
-		}
-		return [][]byte{p}
 	}
 }
 
 // A flipped bit in a masked point that stays on the curve cannot be told from
 // another point; before anything is released, the digest tells.
 func TestChangedPointsAreFoundBeforeTheSeed(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	other := curvePoint(t, "another point")
 	for _, party := range []session.PartyID{"p0", "p1"} {
 		var views [2]sessiontest.View
@@ -204,13 +121,13 @@ func TestHostilePoints(t *testing.T) {
 		"twist":      onTwist(),
 	} {
 		for _, party := range []session.PartyID{"p0", "p1"} {
-			net := tampering(party, func(i int, m []byte) [][]byte {
+			net := psitest.Tampering(party, "", func(i int, m []byte) [][]byte {
 				if i > 0 && kind(m[0]) == kindPoints {
 					copy(m[2+7*32:], point)
 				}
 				return [][]byte{m}
 			})
-			r := intersect(t, net, number(0, 20), number(10, 30), Params{})
+			r := intersect(t, net, psitest.Number(0, 20), psitest.Number(10, 30), Params{})
 			if err := sessiontest.Cause(r.out); !errors.Is(err, ErrPoint) {
 				t.Errorf("%s of %s: %v", name, party, err)
 			}
@@ -222,74 +139,44 @@ func TestHostilePoints(t *testing.T) {
 // order, and then ends.
 func scripted(t testing.TB, role sessiontest.Party, first bool, frames ...[]byte) error {
 	t.Helper()
-	var got error
-	peer := func(ctx context.Context, s *session.Session) error {
+	return psitest.Scripted(t, role, func(ctx context.Context, s *session.Session) error {
 		from, to := s.Self(), session.PartyID("p0")
 		if !first {
 			from, to = "p0", s.Self()
 		}
-		if err := s.Bind(ctx, Name, Params{}.fields(from, to)...); err != nil {
-			return nil
-		}
-		_, ch, _ := s.Other()
-		ctx, end := context.WithCancel(ctx)
-		defer end()
-		var drained sync.WaitGroup
-		drained.Go(func() { // keeps the window open, until the role has ended
-			defer end() // nobody reads what is still to be sent
-			for {
-				if _, err := ch.Recv(ctx); err != nil {
-					return
-				}
-			}
-		})
-		defer drained.Wait()
-		defer s.CloseSend() // before that: the role may wait for more
-		for i, f := range frames {
-			f = transcript.AppendFrame(nil, kind(f[0]), uint64(i), f[1:])
-			if ch.Send(ctx, f) != nil {
-				return nil
-			}
-		}
-		return nil
-	}
-	sessiontest.Net{}.Run(t, keepGoing(&got, role), peer)
-	return got
+		return s.Bind(ctx, Name, Params{}.fields(from, to)...)
+	}, frames...)
 }
-
-func rowsFrame(n uint64) []byte { return binary.AppendUvarint([]byte{byte(kindRows)}, n) }
 
 func TestHostileSizes(t *testing.T) {
 	receive := func(ctx context.Context, s *session.Session) error {
-		_, err := Receive(ctx, s, items(number(0, 4)), 4, Params{})
+		_, err := Receive(ctx, s, psitest.Items(psitest.Number(0, 4)), 4, Params{})
 		return err
 	}
 	for name, c := range map[string]struct {
 		frame []byte
 		want  error
 	}{
-		"too many rows":         {rowsFrame(MaxRows + 1), ErrSize},
-		"absurdly many rows":    {rowsFrame(1<<63 - 1), ErrSize},
-		"more than a number":    {rowsFrame(1<<64 - 1), ErrMessage},
+		"too many rows":         {psitest.Frame(kindRows, MaxRows+1), ErrSize},
+		"absurdly many rows":    {psitest.Frame(kindRows, 1<<63-1), ErrSize},
+		"more than a number":    {psitest.Frame(kindRows, 1<<64-1), ErrMessage},
 		"no number":             {[]byte{byte(kindRows)}, ErrMessage},
 		"a longer form":         {[]byte{byte(kindRows), 0x84, 0x00}, ErrMessage},
-		"left over":             {append(rowsFrame(4), 0), ErrMessage},
+		"left over":             {append(psitest.Frame(kindRows, 4), 0), ErrMessage},
 		"another kind":          {[]byte{byte(kindPoints), 4}, ErrMessage},
 		"a kind of no message":  {[]byte{77, 4}, ErrMessage},
 		"a message of nothing":  {[]byte{0}, ErrMessage},
-		"rows that never come":  {rowsFrame(1 << 28), io.ErrUnexpectedEOF},
-		"points that are short": {rowsFrame(3), io.ErrUnexpectedEOF},
+		"rows that never come":  {psitest.Frame(kindRows, 1<<28), io.ErrUnexpectedEOF},
+		"points that are short": {psitest.Frame(kindRows, 3), io.ErrUnexpectedEOF},
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		err := scripted(t, receive, true, c.frame)
-		runtime.ReadMemStats(&after)
+		var err error
+		grown := psitest.Allocated(func() { err = scripted(t, receive, true, c.frame) })
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		// An announcement costs the peer a few bytes and must not cost us more
 		// than a message's worth.
-		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*session.MaxMessage {
+		if grown > 2*session.MaxMessage {
 			t.Errorf("%s: %d bytes were allocated", name, grown)
 		}
 	}
@@ -299,8 +186,8 @@ func TestHostileSizes(t *testing.T) {
 // what it likes; everything is framed and sealed properly.
 func lie(count func(int64) int64, matches func([]int32)) sessiontest.Party {
 	return func(ctx context.Context, s *session.Session) error {
-		ys := number(10, 30)
-		r, err := begin(ctx, s, false, sequence{items(ys), len(ys)}, Params{})
+		ys := psitest.Number(10, 30)
+		r, err := begin(ctx, s, false, sequence{psitest.Items(ys), len(ys)}, Params{})
 		if err != nil {
 			return err
 		}
@@ -356,12 +243,12 @@ func TestLyingReceiver(t *testing.T) {
 		var got error
 		var rows []int32
 		sessiontest.Net{}.Run(t,
-			keepGoing(&got, func(ctx context.Context, s *session.Session) error {
-				m, err := Send(ctx, s, items(number(0, 20)), 20, Params{MinIntersection: c.minimum})
+			psitest.KeepGoing(&got, func(ctx context.Context, s *session.Session) error {
+				m, err := Send(ctx, s, psitest.Items(psitest.Number(0, 20)), 20, Params{MinIntersection: c.minimum})
 				rows = m.Rows
 				return err
 			}),
-			keepGoing(new(error), c.peer))
+			psitest.KeepGoing(new(error), c.peer))
 		if !errors.Is(got, c.want) || (c.want != nil && rows != nil) {
 			t.Errorf("a receiver that %s: %v, want %v", name, got, c.want)
 		}
@@ -385,8 +272,8 @@ func TestLyingSender(t *testing.T) {
 		"points": twice(kindPoints, func(int) int { return curve25519.Size }),
 		"tags":   twice(kindTags, func(body int) int { return body / 20 }),
 	} {
-		xs := number(0, 20)
-		if err := sessiontest.Cause(intersect(t, tampering("p0", change), xs, xs, Params{}).out); !errors.Is(err, ErrDisagree) {
+		xs := psitest.Number(0, 20)
+		if err := sessiontest.Cause(intersect(t, psitest.Tampering("p0", "", change), xs, xs, Params{}).out); !errors.Is(err, ErrDisagree) {
 			t.Errorf("%s repeated: %v", name, err)
 		}
 	}
@@ -396,7 +283,7 @@ func TestLyingSender(t *testing.T) {
 // equal tags which of its rows is common, whatever their order: the sender
 // finds it before it returns any.
 func TestRepeatedPointsReturnNoTags(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	for name, repeat := range map[string]func(body []byte){
 		"one item for all": func(b []byte) {
 			for at := curve25519.Size; at < len(b); at += curve25519.Size {
@@ -432,11 +319,11 @@ func TestRepeatedPointsReturnNoTags(t *testing.T) {
 // A receiver that returns the sender's own points gets tags that match nothing
 // it can compute: no point of one direction is good for the other.
 func TestReflectedPoints(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	var tags map[string]bool
 	var own [][]byte // what the receiver can compute of the points: themselves, and masked
 	reflect := func(ctx context.Context, s *session.Session) error {
-		r, err := begin(ctx, s, false, sequence{items(xs), len(xs)}, Params{})
+		r, err := begin(ctx, s, false, sequence{psitest.Items(xs), len(xs)}, Params{})
 		if err != nil {
 			return err
 		}
@@ -472,11 +359,11 @@ func TestReflectedPoints(t *testing.T) {
 	}
 	var got error
 	sessiontest.Net{}.Run(t,
-		keepGoing(&got, func(ctx context.Context, s *session.Session) error {
-			_, err := Send(ctx, s, items(xs), len(xs), Params{})
+		psitest.KeepGoing(&got, func(ctx context.Context, s *session.Session) error {
+			_, err := Send(ctx, s, psitest.Items(xs), len(xs), Params{})
 			return err
 		}),
-		keepGoing(new(error), reflect))
+		psitest.KeepGoing(new(error), reflect))
 	if !errors.Is(got, job.ErrMinIntersection) || len(tags) != len(xs) {
 		t.Fatalf("the sender ended with %v, after %d tags", got, len(tags))
 	}
@@ -490,14 +377,14 @@ func TestReflectedPoints(t *testing.T) {
 // A peer that sends on after the end changes nothing and is not read.
 func TestMessagesAfterTheEnd(t *testing.T) {
 	for _, party := range []session.PartyID{"p0", "p1"} {
-		net := tampering(party, func(_ int, p []byte) [][]byte {
+		net := psitest.Tampering(party, "", func(_ int, p []byte) [][]byte {
 			if len(p) > 0 && kind(p[0]) == kindDone {
 				return [][]byte{p, make([]byte, session.MaxMessage)} // a third would wait for a reader
 			}
 			return [][]byte{p}
 		})
 		net.Connect = sessiontest.Pipes(4)
-		r := intersect(t, net, number(0, 20), number(10, 30), Params{})
+		r := intersect(t, net, psitest.Number(0, 20), psitest.Number(10, 30), Params{})
 		sessiontest.NoErrors(t, r.out)
 		if len(r.sender.Rows) != 10 || len(r.receiver.Rows) != 10 {
 			t.Errorf("%s: %d and %d rows", party, len(r.sender.Rows), len(r.receiver.Rows))

@@ -4,22 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
-
-// cpu is the processor time that this process has used.
-func cpu(b testing.TB) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // subjectKeys yields the keys of a party's n subjects, made at once, so that
 // reading them costs next to nothing.
@@ -57,7 +48,7 @@ func BenchmarkProtocol(b *testing.B) {
 				})
 			}
 			var sent int64
-			start := cpu(b)
+			start := psitest.CPU(b)
 			for b.Loop() {
 				out := sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}.Run(b, parties...)
 				sessiontest.NoErrors(b, out)
@@ -66,7 +57,7 @@ func BenchmarkProtocol(b *testing.B) {
 					sent += o.Traffic.Sent
 				}
 			}
-			b.ReportMetric((cpu(b)-start).Seconds()/float64(b.N), "cpu-s")
+			b.ReportMetric((psitest.CPU(b)-start).Seconds()/float64(b.N), "cpu-s")
 			b.ReportMetric(float64(sent)/float64(n), "B/row")
 		})
 	}

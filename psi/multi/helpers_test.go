@@ -3,31 +3,16 @@ package multi
 import (
 	"context"
 	"fmt"
-	"iter"
-	mrand "math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/mpc/gf128"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
-
-// items yields each item in the same buffer, as a source is allowed to.
-func items(xs []string) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		var buf []byte
-		for _, x := range xs {
-			buf = append(buf[:0], x...)
-			if !yield(buf) {
-				return
-			}
-			clear(buf)
-		}
-	}
-}
 
 // leading is the leader of all tests, which is not the first party.
 const leading session.PartyID = "p1"
@@ -45,7 +30,7 @@ func roles(sets [][]string, p Params, ole oprf.OLE) (parties []sessiontest.Party
 			role = lead
 		}
 		parties = append(parties, func(ctx context.Context, s *session.Session) (err error) {
-			results[i], err = role(ctx, s, items(set), len(set), p, ole)
+			results[i], err = role(ctx, s, psitest.Items(set), len(set), p, ole)
 			return err
 		})
 	}
@@ -107,20 +92,6 @@ func checkIdeal(t testing.TB, sets [][]string, p Params, results []Match, out []
 	}
 }
 
-func number(from, to int) []string {
-	xs := make([]string, 0, max(0, to-from))
-	for i := from; i < to; i++ {
-		xs = append(xs, fmt.Sprintf("id-%06d", i))
-	}
-	return xs
-}
-
-func shuffled(xs []string, seed uint64) []string {
-	xs = slices.Clone(xs)
-	mrand.New(mrand.NewPCG(seed, 1)).Shuffle(len(xs), func(i, j int) { xs[i], xs[j] = xs[j], xs[i] })
-	return xs
-}
-
 // overlapping makes a set for each party: rows that all have, rows that two
 // neighbours have, rows that all but one have, and rows of its own.
 func overlapping(parties, common, pairs, own int) [][]string {
@@ -140,7 +111,7 @@ func overlapping(parties, common, pairs, own int) [][]string {
 		for j := range own + i {
 			sets[i] = append(sets[i], fmt.Sprintf("own-%d-%d", i, j))
 		}
-		sets[i] = shuffled(sets[i], uint64(i))
+		sets[i] = psitest.Shuffled(sets[i], uint64(i))
 	}
 	return sets
 }

@@ -1,112 +1,44 @@
 package multi
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
 
 func spec(change func(*job.Spec)) job.Spec {
-	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
-	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: Member, Inputs: in}, {Party: "p1", Role: Leader, Inputs: in}, {Party: "p2", Role: Member, Inputs: in},
-	}}
-	if change != nil {
-		change(&s)
-	}
-	return s
-}
-
-func params(s string) func(*job.Spec) {
-	return func(sp *job.Spec) { sp.Params = json.RawMessage(s) }
+	return psitest.Spec(Name, change, Member, Leader, Member)
 }
 
 // runJobs runs the registered job at all parties.
 func runJobs(t testing.TB, s job.Spec, sources ...table.Source) ([]job.Result, []sessiontest.Outcome) {
 	t.Helper()
-	d := Definition()
-	if err := d.Validate(s); err != nil {
-		t.Fatal(err)
-	}
-	results := make([]job.Result, len(sources))
-	var parties []sessiontest.Party
-	for i, src := range sources {
-		parties = append(parties, func(ctx context.Context, sess *session.Session) (err error) {
-			results[i], err = d.Run(ctx, job.Env{Spec: s, Session: sess, Inputs: []table.Source{src}, Once: &job.MemoryOnce{}})
-			return err
-		})
-	}
-	return results, sessiontest.Net{}.Run(t, parties...)
-}
-
-// people makes a table whose key columns come last.
-func people(t testing.TB, rows ...[3]string) *table.Table {
-	t.Helper()
-	b := table.NewBuilder(table.Schema{
-		{Name: "income", Type: table.Text}, {Name: "id", Type: table.Text, Key: true}, {Name: "branch", Type: table.Text, Key: true},
-	})
-	for _, r := range rows {
-		for i := range r {
-			b.Texts(i).Append(r[i])
-		}
-	}
-	tb, err := b.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tb
-}
-
-func rowsOf(t testing.TB, tb table.Source) []string {
-	t.Helper()
-	var rows []string
-	for b, err := range tb.Batches(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for r := range int(b.NumRows()) {
-			var cells []string
-			for c := range int(b.NumCols()) {
-				cells = append(cells, b.Column(c).(*array.String).Value(r))
-			}
-			rows = append(rows, strings.Join(cells, "|"))
-		}
-	}
-	return rows
+	return psitest.Job{Definition: Definition(), Spec: s}.Run(t, sources...)
 }
 
 func TestJobAlignsAllParties(t *testing.T) {
 	results, out := runJobs(t, spec(nil),
-		people(t, [3]string{"1", "a", "bc"}, [3]string{"2", "ab", "c"}, [3]string{"3", "11010119900101123X", "q"}),
-		people(t, [3]string{"7", " １1010119900101123x ", "Q"}, [3]string{"8", "AB", "c"}, [3]string{"9", "abc", "d"}),
-		people(t, [3]string{"4", "ab", "C"}, [3]string{"5", "a", "bc"}, [3]string{"6", "11010119900101123x", "q"}, [3]string{"0", "abc", "d"}))
+		psitest.People(t, [3]string{"1", "a", "bc"}, [3]string{"2", "ab", "c"}, [3]string{"3", "11010119900101123X", "q"}),
+		psitest.People(t, [3]string{"7", " １1010119900101123x ", "Q"}, [3]string{"8", "AB", "c"}, [3]string{"9", "abc", "d"}),
+		psitest.People(t, [3]string{"4", "ab", "C"}, [3]string{"5", "a", "bc"}, [3]string{"6", "11010119900101123x", "q"}, [3]string{"0", "abc", "d"}))
 	sessiontest.NoErrors(t, out)
 	var lines []string
 	for i, r := range results {
 		if r.Counts[job.CountCommon] != 2 || r.Rows != []int64{3, 3, 4}[i] {
 			t.Errorf("p%d: %+v", i, r)
 		}
-		var names []string
-		for _, c := range r.Tables["intersection"].Schema() {
-			names = append(names, c.Name)
-		}
-		if !slices.Equal(names, []string{"id", "branch", "income"}) {
+		if names := psitest.Columns(r.Tables["intersection"]); !slices.Equal(names, []string{"id", "branch", "income"}) {
 			t.Errorf("p%d: columns %v", i, names)
 		}
-		for k, row := range rowsOf(t, r.Tables["intersection"]) {
+		for k, row := range psitest.Cells(t, r.Tables["intersection"]) {
 			if i == 0 {
 				lines = append(lines, row)
 			} else {
@@ -125,30 +57,12 @@ func TestJobAlignsAllParties(t *testing.T) {
 // output, and nothing else does.
 func TestRevealsCoversTheResult(t *testing.T) {
 	d := Definition()
-	x := people(t, [3]string{"1", "a", "b"})
+	x := psitest.People(t, [3]string{"1", "a", "b"})
 	for _, p := range []string{"", `{"output":"all"}`, `{"output":"leader"}`} {
-		s := spec(params(p))
+		s := spec(psitest.Params(p))
 		results, out := runJobs(t, s, x, x, x)
 		sessiontest.NoErrors(t, out)
-		for i, q := range s.Parties {
-			said := map[string]bool{}
-			for _, x := range d.Reveals(s) {
-				if x.To == "" || x.To == q.Role {
-					said[x.Field] = true
-				}
-			}
-			for _, f := range results[i].Fields() {
-				if !said[f] {
-					t.Errorf("%s: %s holds %q, which Reveals does not list", p, q.Role, f)
-				}
-				delete(said, f)
-			}
-			for f := range said {
-				if !strings.HasPrefix(f, "view.") {
-					t.Errorf("%s: Reveals lists %q for %s, which its result does not hold", p, f, q.Role)
-				}
-			}
-		}
+		psitest.CheckReveals(t, d, s, results)
 	}
 	below := func(min int64) (fs []string) {
 		for _, x := range d.Reveals(spec(func(s *job.Spec) { s.Limits.MinIntersection = min })) {
@@ -164,21 +78,21 @@ func TestRevealsCoversTheResult(t *testing.T) {
 // The leader alone: members have no table, and nobody has a count, as a receipt
 // wants all to have the same.
 func TestJobForTheLeaderAlone(t *testing.T) {
-	x, y := people(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"}), people(t, [3]string{"3", "C", "D"})
-	results, out := runJobs(t, spec(params(`{"output":"leader"}`)), x, y, x)
+	x, y := psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"}), psitest.People(t, [3]string{"3", "C", "D"})
+	results, out := runJobs(t, spec(psitest.Params(`{"output":"leader"}`)), x, y, x)
 	sessiontest.NoErrors(t, out)
 	for i, r := range results {
 		if len(r.Counts) != 0 || i != 1 && len(r.Tables) != 0 {
 			t.Errorf("p%d: %+v", i, r)
 		}
 	}
-	if got := rowsOf(t, results[1].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) {
+	if got := psitest.Cells(t, results[1].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) {
 		t.Errorf("leader: %v", got)
 	}
 }
 
 func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
-	x := people(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
+	x := psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
 	for min, want := range map[int64]error{2: nil, 3: job.ErrMinIntersection} {
 		s := spec(func(s *job.Spec) { s.Limits.MinIntersection = min })
 		results, out := runJobs(t, s, x, x, x)
@@ -197,13 +111,13 @@ func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
 }
 
 func TestJobRefusesKeysThatCannotBeUsed(t *testing.T) {
-	good := people(t, [3]string{"1", "a", "b"})
+	good := psitest.People(t, [3]string{"1", "a", "b"})
 	for name, c := range map[string]struct {
 		bad  *table.Table
 		want error
 	}{
-		"duplicates by the rule": {people(t, [3]string{"1", "a", "b"}, [3]string{"2", " A", "B"}), table.ErrDuplicateKeys},
-		"blank":                  {people(t, [3]string{"1", "a", " "}), table.ErrBlankKeys},
+		"duplicates by the rule": {psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"2", " A", "B"}), table.ErrDuplicateKeys},
+		"blank":                  {psitest.People(t, [3]string{"1", "a", " "}), table.ErrBlankKeys},
 	} {
 		_, out := runJobs(t, spec(nil), good, good, c.bad)
 		if err := sessiontest.Cause(out); !errors.Is(err, c.want) {
@@ -220,7 +134,7 @@ func TestJobNamesADifferenceInKeyColumns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	two := people(t, [3]string{"1", "a", "b"})
+	two := psitest.People(t, [3]string{"1", "a", "b"})
 	_, out := runJobs(t, spec(nil), two, two, one)
 	var m *session.MismatchError
 	if err := sessiontest.Cause(out); !errors.As(err, &m) || m.Field != "items" {
@@ -231,15 +145,15 @@ func TestJobNamesADifferenceInKeyColumns(t *testing.T) {
 func TestValidate(t *testing.T) {
 	d := Definition()
 	for _, s := range []string{"", "{}", `{"key_rule":"id.v1","output":"leader"}`} {
-		if err := d.Validate(spec(params(s))); err != nil {
+		if err := d.Validate(spec(psitest.Params(s))); err != nil {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
 	for name, change := range map[string]func(*job.Spec){
-		"rule-of-nobody":        params(`{"key_rule":"rule-of-nobody"}`),
-		`output is "both"`:      params(`{"output":"both"}`),
-		"salt":                  params(`{"salt":"x"}`), // no such parameter
-		"after the object":      params(`{} {}`),
+		"rule-of-nobody":        psitest.Params(`{"key_rule":"rule-of-nobody"}`),
+		`output is "both"`:      psitest.Params(`{"output":"both"}`),
+		"salt":                  psitest.Params(`{"salt":"x"}`), // no such parameter
+		"after the object":      psitest.Params(`{} {}`),
 		"minimum":               func(s *job.Spec) { s.Limits.MinIntersection = -1 },
 		"exactly 1 leader":      func(s *job.Spec) { s.Parties[0].Role = Leader },
 		"no role":               func(s *job.Spec) { s.Parties[0].Role = "helper" },
@@ -263,28 +177,7 @@ func TestValidate(t *testing.T) {
 // What the building blocks' pages name, the contract of a job on them names too,
 // and the protocol's own page explains.
 func TestAssumptionsOfTheBuildingBlocks(t *testing.T) {
-	read := func(page string) string {
-		b, err := os.ReadFile(filepath.Join("..", "..", "docs", "protocols", page))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	name := regexp.MustCompile("`((?:lpn|ddh|cdh|icm|prg|rom)\\.[a-z0-9.]+)`")
-	stated := Definition().Assumptions
-	for _, page := range []string{"ot.md", "vole.md", "okvs.md", "oprf.md"} {
-		for _, m := range name.FindAllStringSubmatch(read(page), -1) {
-			if !slices.Contains(stated, m[1]) {
-				t.Errorf("%s rests on %s, which the contract does not name", page, m[1])
-			}
-		}
-	}
-	own := read("psi-multi.md")
-	for _, a := range stated {
-		if !strings.Contains(own, "| `"+a+"` |") {
-			t.Errorf("psi-multi.md does not explain %s", a)
-		}
-	}
+	psitest.CheckAssumptions(t, Definition(), "psi-multi.md", "ot.md", "vole.md", "okvs.md", "oprf.md")
 }
 
 // A benchmark has rows that all have and rows that every pair has.

@@ -282,11 +282,16 @@ func begin(ctx context.Context, s *session.Session, items iter.Seq[[]byte], n in
 	if r.shared, err = r.agreeOnSecrets(ctx); err != nil {
 		return nil, err
 	}
-	for q := range r.links {
-		if s.Self() != p.Leader && q != p.Leader {
+	for _, q := range parties {
+		if q == s.Self() || s.Self() != p.Leader && q != p.Leader {
 			continue
 		}
-		if r.pairs[q], err = s.Pair(ctx, "vole", q); err != nil {
+		// The leader runs several at once: each draws from a source of its own.
+		own, err := r.stream()
+		if err == nil {
+			r.pairs[q], err = s.WithRand(own).Pair(ctx, "vole", q)
+		}
+		if err != nil {
 			r.close()
 			return nil, err
 		}

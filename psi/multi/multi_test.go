@@ -15,6 +15,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/gf128"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -26,17 +27,17 @@ func TestIdealFunctionality(t *testing.T) {
 		sets [][]string
 	}{
 		{"all empty", [][]string{nil, nil, nil}},
-		{"leader empty", [][]string{number(0, 3), nil, number(0, 3)}},
-		{"member empty", [][]string{number(0, 3), number(0, 3), nil}},
-		{"one and the same", [][]string{number(0, 1), number(0, 1), number(0, 1)}},
-		{"one and another", [][]string{number(0, 1), number(0, 1), number(1, 2)}},
-		{"all", [][]string{number(0, 50), shuffled(number(0, 50), 1), shuffled(number(0, 50), 2)}},
-		{"none, yet every pair", [][]string{number(0, 20), slices.Concat(number(0, 10), number(20, 30)), number(10, 30)}},
+		{"leader empty", [][]string{psitest.Number(0, 3), nil, psitest.Number(0, 3)}},
+		{"member empty", [][]string{psitest.Number(0, 3), psitest.Number(0, 3), nil}},
+		{"one and the same", [][]string{psitest.Number(0, 1), psitest.Number(0, 1), psitest.Number(0, 1)}},
+		{"one and another", [][]string{psitest.Number(0, 1), psitest.Number(0, 1), psitest.Number(1, 2)}},
+		{"all", [][]string{psitest.Number(0, 50), psitest.Shuffled(psitest.Number(0, 50), 1), psitest.Shuffled(psitest.Number(0, 50), 2)}},
+		{"none, yet every pair", [][]string{psitest.Number(0, 20), slices.Concat(psitest.Number(0, 10), psitest.Number(20, 30)), psitest.Number(10, 30)}},
 		{"three", overlapping(3, 20, 15, 7)},
 		{"four", overlapping(4, 20, 15, 7)},
 		{"five", overlapping(5, 20, 15, 7)},
-		{"skewed", [][]string{number(0, 5000), {"zzz", "id-004999", "id-000001"}, number(2, 5000), number(0, 100_000)}},
-		{"skewed to the leader", [][]string{{"id-000001"}, number(0, 5000), {"id-000001", "id-000002"}}},
+		{"skewed", [][]string{psitest.Number(0, 5000), {"zzz", "id-004999", "id-000001"}, psitest.Number(2, 5000), psitest.Number(0, 100_000)}},
+		{"skewed to the leader", [][]string{{"id-000001"}, psitest.Number(0, 5000), {"id-000001", "id-000002"}}},
 		{"not ASCII", [][]string{{"张三", "", "\xff"}, {"\xff", "张三", "a"}, {"张三", "\xff", ""}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,7 +66,7 @@ func TestMostParties(t *testing.T) {
 
 // Several bins, messages and groups of bins.
 func TestSeveralMessages(t *testing.T) {
-	sets := [][]string{number(0, 100_000), number(50_000, 190_000), shuffled(number(70_000, 400_000), 1)}
+	sets := [][]string{psitest.Number(0, 100_000), psitest.Number(50_000, 190_000), psitest.Shuffled(psitest.Number(70_000, 400_000), 1)}
 	results, out := intersect(t, sessiontest.Net{}, sets, Params{}, oprftest.Dealer{Limit: 100_000})
 	checkIdeal(t, sets, Params{}, results, out)
 }
@@ -117,7 +118,7 @@ func spied(t *testing.T, sets [][]string, member session.PartyID) (read, own, th
 	theirs = make([]gf128.Element, len(sets[slices.Index(ids, leading)]))
 	for i, set := range sets {
 		parties[i] = func(ctx context.Context, s *session.Session) error {
-			r, err := begin(ctx, s, items(set), len(set), p, oprftest.Dealer{})
+			r, err := begin(ctx, s, psitest.Items(set), len(set), p, oprftest.Dealer{})
 			if err != nil {
 				return err
 			}
@@ -126,7 +127,7 @@ func spied(t *testing.T, sets [][]string, member session.PartyID) (read, own, th
 				link := r.links[leading]
 				if ids[i] == member {
 					leaders := sets[slices.Index(ids, leading)]
-					keys, err := oprf.Keys(ctx, s.Transcript(), items(leaders), len(leaders))
+					keys, err := oprf.Keys(ctx, s.Transcript(), psitest.Items(leaders), len(leaders))
 					if err != nil {
 						return err
 					}
@@ -185,8 +186,8 @@ func TestPairsLookLikeNothing(t *testing.T) {
 	const n = 20_000
 	// p1 leads. Rows 0 to n it shares with p0, n to 2n with p2, and the rest with
 	// nobody.
-	leader := number(0, 3*n)
-	sets := [][]string{number(0, n), leader, number(n, 2*n)}
+	leader := psitest.Number(0, 3*n)
+	sets := [][]string{psitest.Number(0, n), leader, psitest.Number(n, 2*n)}
 	read, own, theirs := spied(t, sets, "p0")
 	for name, of := range map[string][]gf128.Element{"shared with p0": read[:n], "shared with p2": read[n : 2*n], "nobody's": read[2*n:]} {
 		uniform(t, name, of)
@@ -237,15 +238,15 @@ func TestMessagesDependOnSizesAlone(t *testing.T) {
 	}
 	for _, p := range []Params{{}, toLeader} {
 		// Nothing else in common; every pair has as much as it can; other keys.
-		apart := shape([][]string{number(0, 200), slices.Concat(number(0, 50), number(200, 350)), slices.Concat(number(0, 50), number(350, 500))}, p)
-		pairs := shape([][]string{number(0, 200), slices.Concat(number(0, 125), number(200, 275)), slices.Concat(number(0, 50), number(125, 275))}, p)
+		apart := shape([][]string{psitest.Number(0, 200), slices.Concat(psitest.Number(0, 50), psitest.Number(200, 350)), slices.Concat(psitest.Number(0, 50), psitest.Number(350, 500))}, p)
+		pairs := shape([][]string{psitest.Number(0, 200), slices.Concat(psitest.Number(0, 125), psitest.Number(200, 275)), slices.Concat(psitest.Number(0, 50), psitest.Number(125, 275))}, p)
 		if apart != pairs {
 			t.Errorf("the messages tell of pairs:\n%s\n%s", apart, pairs)
 		}
 	}
 	// With the output for the leader alone, not even on the intersection.
-	none := shape([][]string{number(0, 200), number(200, 400), number(400, 600)}, toLeader)
-	all := shape([][]string{number(0, 200), number(0, 200), number(0, 200)}, toLeader)
+	none := shape([][]string{psitest.Number(0, 200), psitest.Number(200, 400), psitest.Number(400, 600)}, toLeader)
+	all := shape([][]string{psitest.Number(0, 200), psitest.Number(0, 200), psitest.Number(0, 200)}, toLeader)
 	if none != all {
 		t.Errorf("the messages tell of the intersection:\n%s\n%s", none, all)
 	}
@@ -304,7 +305,7 @@ func TestSharesAddUpToZero(t *testing.T) {
 		var run []sessiontest.Party
 		for i := range parties {
 			run = append(run, func(ctx context.Context, s *session.Session) error {
-				r, err := begin(ctx, s, items(nil), 0, Params{Leader: leading}, oprftest.Dealer{})
+				r, err := begin(ctx, s, psitest.Items(nil), 0, Params{Leader: leading}, oprftest.Dealer{})
 				if err != nil {
 					return err
 				}
@@ -356,7 +357,7 @@ func TestMinimumIntersection(t *testing.T) {
 				role = lead
 			}
 			parties = append(parties, func(ctx context.Context, s *session.Session) error {
-				results[i], errs[i] = role(ctx, s, items(set), len(set), p, oprftest.Dealer{})
+				results[i], errs[i] = role(ctx, s, psitest.Items(set), len(set), p, oprftest.Dealer{})
 				return nil // so that the others end for reasons of their own
 			})
 		}
@@ -377,8 +378,8 @@ func TestMinimumIntersection(t *testing.T) {
 
 func TestDuplicatesAreRefusedWithTheirCount(t *testing.T) {
 	for i := range 3 {
-		sets := [][]string{number(0, 5), number(0, 5), number(0, 5)}
-		sets[i] = append(number(0, 10), "id-000003", "id-000003", "id-000004")
+		sets := [][]string{psitest.Number(0, 5), psitest.Number(0, 5), psitest.Number(0, 5)}
+		sets[i] = append(psitest.Number(0, 10), "id-000003", "id-000003", "id-000004")
 		_, out := intersect(t, sessiontest.Net{}, sets, Params{}, oprftest.Dealer{})
 		err := sessiontest.Cause(out)
 		if !errors.Is(err, ErrDuplicates) || !strings.Contains(err.Error(), "3 of 13") || strings.Contains(err.Error(), "id-0") {
@@ -389,16 +390,16 @@ func TestDuplicatesAreRefusedWithTheirCount(t *testing.T) {
 
 func TestWhatIsNotSupported(t *testing.T) {
 	one := func(ctx context.Context, s *session.Session) error {
-		_, err := Join(ctx, s, items(nil), 0, Params{Leader: "p0"})
+		_, err := Join(ctx, s, psitest.Items(nil), 0, Params{Leader: "p0"})
 		return err
 	}
 	if err := sessiontest.Cause(sessiontest.Net{}.Run(t, one, one)); err == nil {
 		t.Error("two parties")
 	}
 	many := slices.Repeat([]sessiontest.Party{func(ctx context.Context, s *session.Session) error {
-		_, err := Join(ctx, s, items(nil), 0, Params{Leader: "p0"})
+		_, err := Join(ctx, s, psitest.Items(nil), 0, Params{Leader: "p0"})
 		if s.Self() == "p0" {
-			_, err = Lead(ctx, s, items(nil), 0, Params{})
+			_, err = Lead(ctx, s, psitest.Items(nil), 0, Params{})
 		}
 		return err
 	}}, MaxParties+1)
@@ -418,11 +419,11 @@ func TestWhatIsNotSupported(t *testing.T) {
 	} {
 		c.p.Leader = "p0"
 		other := func(ctx context.Context, s *session.Session) error {
-			_, err := Join(ctx, s, items(number(0, 3)), 3, Params{Leader: "p0"})
+			_, err := Join(ctx, s, psitest.Items(psitest.Number(0, 3)), 3, Params{Leader: "p0"})
 			return err
 		}
 		out := sessiontest.Net{}.Run(t, func(ctx context.Context, s *session.Session) error {
-			_, err := Lead(ctx, s, items(number(0, 3)), c.n, c.p)
+			_, err := Lead(ctx, s, psitest.Items(psitest.Number(0, 3)), c.n, c.p)
 			return err
 		}, other, other)
 		if err := sessiontest.Cause(out); err == nil || c.want != nil && !errors.Is(err, c.want) {
@@ -439,7 +440,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 	} {
 		parties, _ := roles([][]string{nil, nil, nil}, Params{}, oprftest.Dealer{})
 		parties[0] = func(ctx context.Context, s *session.Session) error {
-			_, err := join(ctx, s, items(nil), 0, p, oprftest.Dealer{})
+			_, err := join(ctx, s, psitest.Items(nil), 0, p, oprftest.Dealer{})
 			return err
 		}
 		err := sessiontest.Cause(sessiontest.Net{}.Run(t, parties...))
@@ -516,7 +517,7 @@ func TestContextEnds(t *testing.T) {
 	stop := errors.New("enough")
 	n := 100_000
 	for _, after := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
-		parties, _ := roles([][]string{number(0, n), number(0, n), number(0, n)}, Params{}, nil)
+		parties, _ := roles([][]string{psitest.Number(0, n), psitest.Number(0, n), psitest.Number(0, n)}, Params{}, nil)
 		for i, f := range parties {
 			parties[i] = func(ctx context.Context, s *session.Session) error {
 				ctx, cancel := context.WithTimeoutCause(ctx, after, stop)

@@ -58,7 +58,7 @@ func (r *run) agreeOnSecrets(ctx context.Context) (map[session.PartyID]*secret, 
 			}
 			s, err := r.derive(own, theirs)
 			if err != nil {
-				return err
+				return link.Fault(kindKey, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -77,7 +77,7 @@ func exchangeKey(ctx context.Context, link *transcript.Link, own []byte) (theirs
 		if theirs, err = link.Recv(ctx, kindKey); err != nil {
 			return err
 		}
-		return protocol.CheckLength(theirs, publicSize, "a key")
+		return link.Fault(kindKey, protocol.CheckLength(theirs, publicSize, "a key"))
 	})
 	return theirs, g.Wait()
 }

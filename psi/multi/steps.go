@@ -35,7 +35,8 @@ func (r *run) exchangeRows(ctx context.Context, link *transcript.Link) (int, err
 	if err != nil {
 		return 0, err
 	}
-	return parseRows(n)
+	rows, err := parseRows(n)
+	return rows, link.Fault(kindRows, err)
 }
 
 // chunkElements is how many elements go into one message.
@@ -85,7 +86,7 @@ func (r *run) recvStore(ctx context.Context, link *transcript.Link, rows int, ds
 	}
 	seed, err := parseSeed(body)
 	if err != nil {
-		return err
+		return link.Fault(kindStore, err)
 	}
 	t, err := okvs.Arrange(ctx, layout, seed, r.keys)
 	if err != nil {
@@ -105,7 +106,7 @@ func (r *run) recvStore(ctx context.Context, link *transcript.Link, rows int, ds
 					return err
 				}
 				if err := parseElements(part, body, "a store"); err != nil {
-					return err
+					return link.Fault(kindStore, err)
 				}
 			}
 		}
@@ -194,7 +195,7 @@ func (r *run) recvCommon(ctx context.Context, link *transcript.Link, leaderRows 
 	}
 	count, err := protocol.ParseNumber(body, int64(min(r.rows, leaderRows)))
 	if err != nil {
-		return nil, err
+		return nil, link.Fault(kindCount, err)
 	}
 	tags := make([]gf128.Element, count)
 	for part := range slices.Chunk(tags, chunkElements) {
@@ -203,7 +204,7 @@ func (r *run) recvCommon(ctx context.Context, link *transcript.Link, leaderRows 
 			return nil, err
 		}
 		if err := parseElements(part, body, "tags"); err != nil {
-			return nil, err
+			return nil, link.Fault(kindCommon, err)
 		}
 	}
 	rows, err := r.find(ctx, tags)
@@ -255,7 +256,7 @@ func (r *run) recvAgreed(ctx context.Context, m session.PartyID, want []byte) (b
 		return false, err
 	}
 	if err := protocol.CheckLength(body, agreedSize, "what is agreed"); err != nil {
-		return false, err
+		return false, r.links[m].Fault(kindAgreed, err)
 	}
 	if n, ours := binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(want); n != ours {
 		return false, fmt.Errorf("%w: %d common rows here, %d at %s", ErrDisagree, ours, n, m)
@@ -285,7 +286,7 @@ func (r *run) recvOrBelow(ctx context.Context, link *transcript.Link, k transcri
 		return body, err
 	}
 	if err := protocol.CheckLength(body, 0, "below"); err != nil {
-		return nil, err
+		return nil, link.Fault(got, err)
 	}
 	return nil, fmt.Errorf("psi/multi: %w (said %s)", job.ErrMinIntersection, link.Peer())
 }
@@ -296,5 +297,5 @@ func (r *run) recvDone(ctx context.Context, link *transcript.Link) error {
 	if err != nil {
 		return err
 	}
-	return protocol.CheckLength(body, 0, "done")
+	return link.Fault(kindDone, protocol.CheckLength(body, 0, "done"))
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,25 +16,18 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/mpc/ot"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
 
-var errIdle = errors.New("idle for too long")
+// faults are the errors of this package, and of those below it, that tampering
+// may end in.
+var faults = []error{ErrMessage, ErrSize, ErrDisagree, vole.ErrMessage, vole.ErrDisagree, vole.ErrCode, ot.ErrMessage, ot.ErrPoint}
 
-// typed says whether err is one that a caller can tell apart.
-func typed(err error) bool {
-	for _, target := range []error{
-		ErrMessage, ErrSize, ErrDisagree, vole.ErrMessage, vole.ErrDisagree, vole.ErrCode, ot.ErrMessage, ot.ErrPoint,
-		errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF, sessiontest.ErrPeerFailed,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
+// furtherIn is a bit in the second element of a message of elements.
+const furtherIn = 16 + 8*20 + 3
 
 // end is one direction of one channel.
 type end struct {
@@ -65,80 +58,36 @@ func sentBy(t *testing.T, e end, sets [][]string, ole oprf.OLE) int {
 	return 0
 }
 
-// attack changes each message of an end in one way: the run ends, somebody
-// reports a typed error, and whoever reports none has the right result.
-func attack(t *testing.T, e end, sets [][]string, ole oprf.OLE, name string, change func(at int) sessiontest.Change) {
-	n := sentBy(t, e, sets, ole)
+// attack changes each message of an end in every way, or in those named: the run
+// ends, somebody reports a typed error, and whoever reports none has the right
+// result.
+func attack(t *testing.T, e end, sets [][]string, ole oprf.OLE, names ...string) {
 	common := len(oracle(sets))
-	for at := range n {
+	for a := range psitest.Attacks(sentBy(t, e, sets, ole), furtherIn) {
+		if len(names) > 0 && !slices.Contains(names, a.Name) {
+			continue
+		}
 		net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
 			if e.is(l) {
-				return sessiontest.Tamper(ch, change(at))
+				return sessiontest.Tamper(ch, a.Change)
 			}
 			return ch
 		}}
 		parties, results := roles(sets, Params{}, ole)
-		// When a message is lost parties may wait for each other, and only a
-		// deadline ends that: a node has one for idle sessions.
-		idle := time.Hour
-		if name == "drop" || name == "swap" {
-			idle = 50 * time.Millisecond
-		}
 		for i, f := range parties {
-			parties[i] = func(ctx context.Context, s *session.Session) error {
-				ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
-				defer stop()
-				return f(ctx, s)
-			}
+			parties[i] = psitest.Within(a.Idle(50*time.Millisecond), f)
 		}
 		out := net.Run(t, parties...)
-		what := fmt.Sprintf("%s of message %d of %+v", name, at, e)
-		err := sessiontest.Cause(out)
-		switch {
-		case err == nil && name == "repeat" && at == n-1:
-			// Nobody reads past the last message.
-		case err == nil:
-			t.Errorf("%s: nobody noticed", what)
-		case at > 0 && !typed(err):
-			t.Errorf("%s: %v", what, err)
+		what := fmt.Sprintf("%+v", e)
+		if err := a.CheckNoticed(t, what, out, faults...); errors.Is(err, job.ErrMinIntersection) {
+			t.Errorf("%v of %s passed for a small intersection", a, what)
 		}
-		if errors.Is(err, job.ErrMinIntersection) {
-			t.Errorf("%s passed for a small intersection", what)
+		var rows [][]int32
+		for _, m := range results {
+			rows = append(rows, m.Rows)
 		}
-		for i, m := range results {
-			if out[i].Err == nil && len(m.Rows) != common {
-				t.Errorf("%s: p%d has %d rows and no error", what, i, len(m.Rows))
-			}
-			if out[i].Err != nil && m.Rows != nil {
-				t.Errorf("%s: p%d has rows and an error", what, i)
-			}
-		}
+		a.CheckRows(t, what, out, common, rows...)
 	}
-}
-
-func flipLast(at int) sessiontest.Change {
-	return func(i int, p []byte) [][]byte {
-		if i == at && len(p) > 0 {
-			p[len(p)-1] ^= 0x80
-		}
-		return [][]byte{p}
-	}
-}
-
-var attacks = map[string]func(at int) sessiontest.Change{
-	"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
-	"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
-	"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
-	"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*20+3) },
-	"flip the last bit": flipLast,
-	"drop":              sessiontest.Drop,
-	"swap":              sessiontest.Swap,
-	"repeat":            sessiontest.Repeat,
-	"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
-	"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
-	"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
-	"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
-	"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
 }
 
 // Every message of every channel, changed in every way.
@@ -150,15 +99,11 @@ func TestTampering(t *testing.T) {
 			if self == peer {
 				continue
 			}
-			for name, change := range attacks {
-				attack(t, end{self, peer, ""}, sets, oprftest.Dealer{}, name, change)
-			}
+			attack(t, end{self, peer, ""}, sets, oprftest.Dealer{})
 		}
 	}
 	for _, e := range []end{{"p0", "p1", "vole"}, {"p1", "p0", "vole"}} {
-		for _, name := range []string{"flip the body", "cut a byte"} {
-			attack(t, e, sets, nil, name, attacks[name])
-		}
+		attack(t, e, sets, nil, "flip the body", "cut a byte")
 	}
 }
 
@@ -166,7 +111,7 @@ func TestTampering(t *testing.T) {
 // the given body as the number of rows, and leave.
 func hostile(t *testing.T, victim int, body []byte) error {
 	t.Helper()
-	sets := [][]string{number(0, 4), number(0, 4), number(0, 4)}
+	sets := [][]string{psitest.Number(0, 4), psitest.Number(0, 4), psitest.Number(0, 4)}
 	parties, _ := roles(sets, Params{}, oprftest.Dealer{})
 	var got error
 	for i, f := range parties {
@@ -175,7 +120,7 @@ func hostile(t *testing.T, victim int, body []byte) error {
 				got = f(ctx, s)
 				return nil
 			}
-			r, err := begin(ctx, s, items(nil), 0, Params{Leader: leading}, oprftest.Dealer{})
+			r, err := begin(ctx, s, psitest.Items(nil), 0, Params{Leader: leading}, oprftest.Dealer{})
 			if err != nil {
 				return nil
 			}
@@ -212,14 +157,12 @@ func TestHostileSizes(t *testing.T) {
 		"rows that never come": {number(MaxRows), io.ErrUnexpectedEOF},
 	} {
 		for victim := range 2 { // a member, and the leader
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err := hostile(t, victim, c.body)
-			runtime.ReadMemStats(&after)
+			var err error
+			grown := psitest.Allocated(func() { err = hostile(t, victim, c.body) })
 			if !errors.Is(err, c.want) {
 				t.Errorf("%s: p%d ended with %v, want %v", name, victim, err, c.want)
 			}
-			if grown := after.TotalAlloc - before.TotalAlloc; grown > 16*session.MaxMessage {
+			if grown > 16*session.MaxMessage {
 				t.Errorf("%s: p%d allocated %d bytes", name, victim, grown)
 			}
 		}
@@ -248,7 +191,7 @@ func TestLyingLeader(t *testing.T) {
 			}
 		}
 		parties[1] = func(ctx context.Context, s *session.Session) error {
-			r, err := begin(ctx, s, items(sets[1]), len(sets[1]), Params{Leader: leading}, oprftest.Dealer{})
+			r, err := begin(ctx, s, psitest.Items(sets[1]), len(sets[1]), Params{Leader: leading}, oprftest.Dealer{})
 			if err != nil {
 				return err
 			}
@@ -297,7 +240,7 @@ func TestLyingMember(t *testing.T) {
 	} {
 		parties, results := roles(sets, Params{}, oprftest.Dealer{})
 		parties[0] = func(ctx context.Context, s *session.Session) error {
-			r, err := begin(ctx, s, items(sets[0]), len(sets[0]), Params{Leader: leading}, oprftest.Dealer{})
+			r, err := begin(ctx, s, psitest.Items(sets[0]), len(sets[0]), Params{Leader: leading}, oprftest.Dealer{})
 			if err != nil {
 				return err
 			}

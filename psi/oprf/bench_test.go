@@ -5,24 +5,16 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
-
-func cpuSeconds() float64 {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
-}
 
 // statedTable is a benchmark's table with a fingerprint.
 type statedTable struct {
@@ -81,18 +73,18 @@ func BenchmarkJob(b *testing.B) {
 	}
 	once := func(name string) {
 		b.Run(name, func(b *testing.B) {
-			cpu := cpuSeconds()
+			cpu := psitest.CPU(b).Seconds()
 			for b.Loop() {
 				run(b)
 			}
-			b.ReportMetric((cpuSeconds()-cpu)/float64(b.N), "cpu-s/op")
+			b.ReportMetric((psitest.CPU(b).Seconds()-cpu)/float64(b.N), "cpu-s/op")
 			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/op")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
-	begin, cpu := time.Now(), cpuSeconds()
+	begin, cpu := time.Now(), psitest.CPU(b).Seconds()
 	run(b)
-	b.Logf("cold: %d rows against %d in %.2f s, CPU %.2f s (both parties), %.2f µs a row of the server", n, m, time.Since(begin).Seconds(), cpuSeconds()-cpu, 1e6*(cpuSeconds()-cpu)/float64(n))
+	b.Logf("cold: %d rows against %d in %.2f s, CPU %.2f s (both parties), %.2f µs a row of the server", n, m, time.Since(begin).Seconds(), psitest.CPU(b).Seconds()-cpu, 1e6*(psitest.CPU(b).Seconds()-cpu)/float64(n))
 	once("warm, keys read")
 	bench.Inputs["p0"][0] = statedTable{read, "the same"}
 	run(b)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -51,7 +52,7 @@ func root(t testing.TB, w *world) string {
 // A key goes on for as long as rows, age and use allow it, and no longer; and
 // whatever happened, the result is right.
 func TestRotation(t *testing.T) {
-	xs, ys := number(0, 900), number(880, 920)
+	xs, ys := psitest.Number(0, 900), psitest.Number(880, 920)
 	for _, c := range []struct {
 		name   string
 		params Params
@@ -60,14 +61,14 @@ func TestRotation(t *testing.T) {
 	}{
 		{"nothing changed", Params{}, func(*world, *table.Source) {}, false},
 		{"a day went by", Params{}, func(w *world, _ *table.Source) { w.now = w.now.Add(24 * time.Hour) }, false},
-		{"a week went by", Params{}, func(w *world, _ *table.Source) { w.now = w.now.Add(DefaultMaxAge) }, true},
+		{"a week went by", Params{}, func(w *world, _ *table.Source) { w.now = w.now.Add(defaultMaxAge) }, true},
 		{"an hour went by, and no more is allowed", Params{MaxAge: time.Hour}, func(w *world, _ *table.Source) { w.now = w.now.Add(time.Hour) }, true},
 		{"the clock was put back", Params{}, func(w *world, _ *table.Source) { w.now = w.now.Add(-2 * time.Hour) }, true},
 		{"one row is another", Params{}, func(_ *world, src *table.Source) {
-			*src = rowsOf(t, append(number(0, 899), "id-000919"))
+			*src = rowsOf(t, append(psitest.Number(0, 899), "id-000919"))
 		}, true},
-		{"rows in another order", Params{}, func(_ *world, src *table.Source) { *src = rowsOf(t, shuffled(xs, 9)) }, true},
-		{"one row less", Params{}, func(_ *world, src *table.Source) { *src = rowsOf(t, number(0, 899)) }, true},
+		{"rows in another order", Params{}, func(_ *world, src *table.Source) { *src = rowsOf(t, psitest.Shuffled(xs, 9)) }, true},
+		{"one row less", Params{}, func(_ *world, src *table.Source) { *src = rowsOf(t, psitest.Number(0, 899)) }, true},
 		{"the quota is used up", Params{MaxEvaluations: 79}, func(*world, *table.Source) {}, true},
 		{"the quota is just enough", Params{MaxEvaluations: 80}, func(*world, *table.Source) {}, false},
 		{"the slot is another", Params{}, func(w *world, _ *table.Source) { w.server.Slot = "another entry" }, true},
@@ -99,7 +100,7 @@ func TestRotation(t *testing.T) {
 
 // A source's fingerprint decides alone, and rows are not read for it.
 func TestFingerprint(t *testing.T) {
-	xs, ys := number(0, 100), number(90, 110)
+	xs, ys := psitest.Number(0, 100), psitest.Number(90, 110)
 	w := newWorld()
 	src := printed{rowsOf(t, xs), "one"}
 	checkIdeal(t, ys, xs, Params{}, w.run(t, ys, src, Params{}))
@@ -125,7 +126,7 @@ func TestFingerprint(t *testing.T) {
 // Evaluations are written down before the first is answered, and stay so when
 // the session fails; an epoch never answers more than it may.
 func TestEvaluationsAreCountedFirst(t *testing.T) {
-	xs, ys := number(0, 50), number(40, 50)
+	xs, ys := psitest.Number(0, 50), psitest.Number(40, 50)
 	w := newWorld()
 	p := Params{MaxEvaluations: 30}
 	counted := func() (n int) {
@@ -161,7 +162,7 @@ func TestEvaluationsAreCountedFirst(t *testing.T) {
 		}
 	}
 	// A client that goes away has used them up.
-	w.net = tampering("p0", sessiontest.Truncate(3, 1))
+	w.net = psitest.Tampering("p0", "", sessiontest.Truncate(3, 1))
 	if r := w.run(t, ys, rowsOf(t, xs), p); sessiontest.Cause(r.out) == nil {
 		t.Fatal("the session did not fail")
 	}
@@ -180,7 +181,7 @@ func TestEvaluationsAreCountedFirst(t *testing.T) {
 // counted.
 func TestTooManyItems(t *testing.T) {
 	w := newWorld()
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	r := w.run(t, xs, rowsOf(t, xs), Params{MaxEvaluations: 19})
 	if err := sessiontest.Cause(r.out); !errors.Is(err, ErrSize) {
 		t.Errorf("more than the quota: %v", err)
@@ -234,7 +235,7 @@ func (w faultyWriter) Commit() error {
 // the broken one left goes.
 func TestPreparationThatBreaksOff(t *testing.T) {
 	small(t)
-	xs, ys := number(0, 1500), number(1490, 1510)
+	xs, ys := psitest.Number(0, 1500), psitest.Number(1490, 1510)
 	old := sortMemory
 	sortMemory = 500
 	t.Cleanup(func() { sortMemory = old })
@@ -284,7 +285,7 @@ var damages = map[string]func(b []byte) []byte{
 // ends with ErrCache and the one after it is right.
 func TestDamagedCaches(t *testing.T) {
 	small(t)
-	xs, ys := number(0, 1200), number(700, 1300)
+	xs, ys := psitest.Number(0, 1200), psitest.Number(700, 1300)
 	for _, side := range []string{"client", "server"} {
 		prepared := newWorld()
 		checkIdeal(t, ys, xs, both, prepared.run(t, ys, rowsOf(t, xs), both))
@@ -359,7 +360,7 @@ func copied(t testing.TB, f scratch.Files) scratch.Files {
 // or read.
 func TestSealedCaches(t *testing.T) {
 	small(t)
-	xs, ys := number(0, 1200), number(700, 1300)
+	xs, ys := psitest.Number(0, 1200), psitest.Number(700, 1300)
 	w := newWorld()
 	dirs := map[string]string{"client": t.TempDir(), "server": t.TempDir(), "disk": t.TempDir()}
 	sealed := func(side string) scratch.Files {
@@ -411,7 +412,7 @@ func TestSealedCaches(t *testing.T) {
 // A download that breaks off goes on where it ended.
 func TestDownloadGoesOn(t *testing.T) {
 	small(t)
-	xs, ys := number(0, 6000), number(5990, 6010)
+	xs, ys := psitest.Number(0, 6000), psitest.Number(5990, 6010)
 	w := newWorld()
 	full := w.run(t, ys, rowsOf(t, xs), Params{})
 	checkIdeal(t, ys, xs, Params{}, full)
@@ -421,7 +422,7 @@ func TestDownloadGoesOn(t *testing.T) {
 	}
 	for _, at := range []int{2, 3, 6} { // of the server's messages
 		w.client.Cache = scratch.Memory()
-		w.net = tampering("p1", sessiontest.Truncate(at, 1))
+		w.net = psitest.Tampering("p1", "", sessiontest.Truncate(at, 1))
 		if r := w.run(t, ys, rowsOf(t, xs), Params{}); r.out[0].Err == nil {
 			t.Fatal("the session did not fail")
 		}
@@ -460,7 +461,7 @@ func named(t testing.TB, w *world, name string) string {
 
 // Sessions at once share one preparation and one download.
 func TestSessionsAtOnce(t *testing.T) {
-	xs, ys := number(0, 3000), number(2900, 3100)
+	xs, ys := psitest.Number(0, 3000), psitest.Number(2900, 3100)
 	w := newWorld()
 	var wg sync.WaitGroup
 	results := make([]result, 4)

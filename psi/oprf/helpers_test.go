@@ -3,32 +3,15 @@ package oprf
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
-	"iter"
-	mrand "math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
-
-// items yields each item in the same buffer, as a source is allowed to.
-func items(xs []string) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		var buf []byte
-		for _, x := range xs {
-			buf = append(buf[:0], x...)
-			if !yield(buf) {
-				return
-			}
-			clear(buf)
-		}
-	}
-}
 
 // rowsOf makes a table of keys.
 func rowsOf(t testing.TB, xs []string) *table.Table {
@@ -51,20 +34,6 @@ type printed struct {
 }
 
 func (p printed) KeyFingerprint() string { return p.print }
-
-func number(from, to int) []string {
-	xs := make([]string, 0, max(0, to-from))
-	for i := from; i < to; i++ {
-		xs = append(xs, fmt.Sprintf("id-%06d", i))
-	}
-	return xs
-}
-
-func shuffled(xs []string, seed uint64) []string {
-	xs = slices.Clone(xs)
-	mrand.New(mrand.NewPCG(seed, 1)).Shuffle(len(xs), func(i, j int) { xs[i], xs[j] = xs[j], xs[i] })
-	return xs
-}
 
 // world is two parties with what they keep.
 type world struct {
@@ -101,7 +70,7 @@ func (w *world) runEach(t testing.TB, ys []string, src table.Source, pc, ps Para
 	pc.clock, ps.clock = clock, clock
 	r.out = w.net.Run(t,
 		func(ctx context.Context, s *session.Session) (err error) {
-			r.client, err = Query(ctx, s, items(ys), len(ys), w.client, pc)
+			r.client, err = Query(ctx, s, psitest.Items(ys), len(ys), w.client, pc)
 			return err
 		},
 		func(ctx context.Context, s *session.Session) (err error) {
@@ -115,33 +84,9 @@ func (w *world) runEach(t testing.TB, ys []string, src table.Source, pc, ps Para
 // ys the client's, xs the server's.
 func checkIdeal(t testing.TB, ys, xs []string, p Params, r result) {
 	t.Helper()
-	sessiontest.NoErrors(t, r.out)
-	in := make(map[string]bool, len(xs))
-	for _, x := range xs {
-		in[x] = true
-	}
-	want := slices.DeleteFunc(slices.Clone(ys), func(y string) bool { return !in[y] })
-	got := make([]string, 0, len(want))
-	for _, row := range r.client.Rows {
-		got = append(got, ys[row])
-	}
-	switch {
-	case r.client.Own != len(ys) || r.server.Own != len(xs):
+	psitest.CheckAligned(t, r.out, xs, ys, r.server.Rows, r.client.Rows, p.Broadcast)
+	if r.client.Own != len(ys) || r.server.Own != len(xs) {
 		t.Fatalf("%d and %d rows were put in", r.client.Own, r.server.Own)
-	case !p.Broadcast && r.server.Rows != nil:
-		t.Fatalf("the server has %d rows and should have none", len(r.server.Rows))
-	case p.Broadcast && len(r.server.Rows) != len(want):
-		t.Fatalf("the server has %d rows, want %d", len(r.server.Rows), len(want))
-	}
-	for k, row := range r.server.Rows {
-		if xs[row] != got[k] {
-			t.Fatalf("position %d is not the same subject on both sides", k)
-		}
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Fatalf("%d rows are common, want %d", len(got), len(want))
 	}
 }
 

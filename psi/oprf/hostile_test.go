@@ -3,15 +3,12 @@ package oprf
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
-	"runtime"
 	"slices"
-	"sync"
 	"testing"
 
-	"github.com/yinqiao/yinqiao/psi/transcript"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
@@ -21,73 +18,43 @@ import (
 // order, and then ends.
 func scripted(t testing.TB, role sessiontest.Party, peerIsClient bool, frames ...[]byte) error {
 	t.Helper()
-	var got error
-	peer := func(ctx context.Context, s *session.Session) error {
+	return psitest.Scripted(t, role, func(ctx context.Context, s *session.Session) error {
 		client, server := session.PartyID("p0"), s.Self()
 		if peerIsClient {
 			client, server = server, client
 		}
-		if err := s.Bind(ctx, Name, Params{}.fields(client, server)...); err != nil {
-			return nil
-		}
-		_, ch, _ := s.Other()
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer s.CloseSend()
-		wg.Go(func() { // keep the window open
-			for {
-				if _, err := ch.Recv(ctx); err != nil {
-					return
-				}
-			}
-		})
-		for i, f := range frames {
-			f = transcript.AppendFrame(nil, transcript.Kind(f[0]), uint64(i), f[1:])
-			if ch.Send(ctx, f) != nil {
-				return nil
-			}
-		}
-		return nil
-	}
-	sessiontest.Net{}.Run(t, func(ctx context.Context, s *session.Session) error {
-		got = role(ctx, s)
-		return got
-	}, peer)
-	return got
+		return s.Bind(ctx, Name, Params{}.fields(client, server)...)
+	}, frames...)
 }
-
-func frame(k transcript.Kind, n uint64) []byte { return binary.AppendUvarint([]byte{byte(k)}, n) }
 
 func TestHostileClient(t *testing.T) {
 	serve := func(ctx context.Context, s *session.Session) error {
-		_, err := Serve(ctx, s, rowsOf(t, number(0, 4)), table.RuleNone, Store{}, Params{})
+		_, err := Serve(ctx, s, rowsOf(t, psitest.Number(0, 4)), table.RuleNone, Store{}, Params{})
 		return err
 	}
 	for name, c := range map[string]struct {
 		frames [][]byte
 		want   error
 	}{
-		"too many items":         {[][]byte{frame(kindItems, MaxItems+1)}, ErrSize},
-		"absurdly many":          {[][]byte{frame(kindItems, 1<<63-1)}, ErrSize},
-		"more than a number":     {[][]byte{frame(kindItems, 1<<64-1)}, ErrMessage},
+		"too many items":         {[][]byte{psitest.Frame(kindItems, MaxItems+1)}, ErrSize},
+		"absurdly many":          {[][]byte{psitest.Frame(kindItems, 1<<63-1)}, ErrSize},
+		"more than a number":     {[][]byte{psitest.Frame(kindItems, 1<<64-1)}, ErrMessage},
 		"no number":              {[][]byte{{byte(kindItems)}}, ErrMessage},
-		"another kind":           {[][]byte{frame(kindWant, 1)}, ErrMessage},
+		"another kind":           {[][]byte{psitest.Frame(kindWant, 1)}, ErrMessage},
 		"a kind of no message":   {[][]byte{{77, 4}}, ErrMessage},
-		"items that never come":  {[][]byte{frame(kindItems, MaxItems), frame(kindWant, 2)}, io.ErrUnexpectedEOF},
-		"parts that are not":     {[][]byte{frame(kindItems, 2), frame(kindWant, 3)}, ErrMessage},
-		"points without a want":  {[][]byte{frame(kindItems, 2), append([]byte{byte(kindBlinded)}, make([]byte, 64)...)}, ErrMessage},
-		"a want after the table": {[][]byte{frame(kindItems, 0), frame(kindWant, 2), frame(kindWant, 1)}, ErrMessage},
-		"two wants":              {[][]byte{frame(kindItems, 0), frame(kindWant, 2), frame(kindWant, 0), frame(kindWant, 0)}, ErrMessage},
-		"matches for nobody":     {[][]byte{frame(kindItems, 0), frame(kindWant, 2), {byte(kindMatches), 0, 0, 0, 0}}, ErrMessage},
+		"items that never come":  {[][]byte{psitest.Frame(kindItems, MaxItems), psitest.Frame(kindWant, 2)}, io.ErrUnexpectedEOF},
+		"parts that are not":     {[][]byte{psitest.Frame(kindItems, 2), psitest.Frame(kindWant, 3)}, ErrMessage},
+		"points without a want":  {[][]byte{psitest.Frame(kindItems, 2), append([]byte{byte(kindBlinded)}, make([]byte, 64)...)}, ErrMessage},
+		"a want after the table": {[][]byte{psitest.Frame(kindItems, 0), psitest.Frame(kindWant, 2), psitest.Frame(kindWant, 1)}, ErrMessage},
+		"two wants":              {[][]byte{psitest.Frame(kindItems, 0), psitest.Frame(kindWant, 2), psitest.Frame(kindWant, 0), psitest.Frame(kindWant, 0)}, ErrMessage},
+		"matches for nobody":     {[][]byte{psitest.Frame(kindItems, 0), psitest.Frame(kindWant, 2), {byte(kindMatches), 0, 0, 0, 0}}, ErrMessage},
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		err := scripted(t, serve, true, c.frames...)
-		runtime.ReadMemStats(&after)
+		var err error
+		grown := psitest.Allocated(func() { err = scripted(t, serve, true, c.frames...) })
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
-		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*session.MaxMessage {
+		if grown > 2*session.MaxMessage {
 			t.Errorf("%s: %d bytes were allocated", name, grown)
 		}
 	}
@@ -95,7 +62,7 @@ func TestHostileClient(t *testing.T) {
 
 func TestHostileServer(t *testing.T) {
 	query := func(ctx context.Context, s *session.Session) error {
-		_, err := Query(ctx, s, items(number(0, 4)), 4, Store{}, Params{})
+		_, err := Query(ctx, s, psitest.Items(psitest.Number(0, 4)), 4, Store{}, Params{})
 		return err
 	}
 	said := func(rows int, root rootHash) []byte {
@@ -143,14 +110,12 @@ func TestHostileServer(t *testing.T) {
 		"a segment of two that says four": {announce(append([]byte{4}, segment[1:]...), 3), ErrMessage},
 		"a good table, and then no more":  {announce(segment, 3), io.ErrUnexpectedEOF},
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		err := scripted(t, query, false, c.frames...)
-		runtime.ReadMemStats(&after)
+		var err error
+		grown := psitest.Allocated(func() { err = scripted(t, query, false, c.frames...) })
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
-		if grown := after.TotalAlloc - before.TotalAlloc; grown > 2*session.MaxMessage {
+		if grown > 2*session.MaxMessage {
 			t.Errorf("%s: %d bytes were allocated", name, grown)
 		}
 	}
@@ -160,7 +125,7 @@ func TestHostileServer(t *testing.T) {
 // what it likes; everything is framed and sealed properly.
 func lie(w *world, ys []string, change func(found []match) ([]match, int64)) sessiontest.Party {
 	return func(ctx context.Context, s *session.Session) error {
-		c, err := beginClient(ctx, s, items(ys), len(ys), w.client, both)
+		c, err := beginClient(ctx, s, psitest.Items(ys), len(ys), w.client, both)
 		if err != nil {
 			return err
 		}
@@ -197,7 +162,7 @@ func lie(w *world, ys []string, change func(found []match) ([]match, int64)) ses
 }
 
 func TestLyingClient(t *testing.T) {
-	xs, ys := number(0, 40), number(30, 45)
+	xs, ys := psitest.Number(0, 40), psitest.Number(30, 45)
 	same := func(m []match) ([]match, int64) { return m, int64(len(m)) }
 	for name, c := range map[string]struct {
 		change func([]match) ([]match, int64)
@@ -231,14 +196,14 @@ func TestLyingClient(t *testing.T) {
 // A server that gives another count than the client's is found out.
 func TestLyingServer(t *testing.T) {
 	w := newWorld()
-	xs := number(0, 40)
+	xs := psitest.Number(0, 40)
 	for name, c := range map[string]struct {
 		count uint64
 		want  error
 	}{"more": {41, ErrDisagree}, "none": {0, ErrDisagree}, "absurd": {1 << 40, ErrMessage}} {
 		out := w.net.Run(t,
 			func(ctx context.Context, s *session.Session) error {
-				_, err := Query(ctx, s, items(xs), len(xs), w.client, both)
+				_, err := Query(ctx, s, psitest.Items(xs), len(xs), w.client, both)
 				return err
 			},
 			func(ctx context.Context, s *session.Session) error {

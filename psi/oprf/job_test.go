@@ -1,8 +1,6 @@
 package oprf
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,9 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/yinqiao/yinqiao/job"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
@@ -23,103 +20,40 @@ import (
 
 // spec has the client first, p0, and the server second.
 func spec(change func(*job.Spec)) job.Spec {
-	in := []job.Input{{Entry: "e", Version: 1, Items: []string{"id"}}}
-	s := job.Spec{Kind: Name, Parties: []job.Participant{
-		{Party: "p0", Role: Client, Inputs: in}, {Party: "p1", Role: Server, Inputs: in},
-	}}
-	if change != nil {
-		change(&s)
-	}
-	return s
-}
-
-func params(s string) func(*job.Spec) {
-	return func(sp *job.Spec) { sp.Params = json.RawMessage(s) }
+	return psitest.Spec(Name, change, Client, Server)
 }
 
 // runJobs runs the registered job at all parties, with what they keep.
 func runJobs(t testing.TB, s job.Spec, sources map[session.PartyID][]table.Source, caches map[session.PartyID]scratch.Files) (map[session.PartyID]*job.Result, []sessiontest.Outcome) {
 	t.Helper()
-	d := Definition()
-	if err := d.Validate(s); err != nil {
-		t.Fatal(err)
-	}
-	results := make(map[session.PartyID]*job.Result)
-	var parties []sessiontest.Party
-	for _, p := range s.Parties {
-		r := &job.Result{}
-		results[p.Party] = r
-		parties = append(parties, func(ctx context.Context, sess *session.Session) (err error) {
-			env := job.Env{Spec: s, Session: sess, Inputs: sources[p.Party], Once: &job.MemoryOnce{}, Cache: caches[p.Party]}
-			*r, err = d.Run(ctx, env)
-			return err
-		})
-	}
-	return results, sessiontest.Net{}.Run(t, parties...)
+	ids := sessiontest.PartyIDs(2)
+	j := psitest.Job{Definition: Definition(), Spec: s, Caches: []scratch.Files{caches[ids[0]], caches[ids[1]]}}
+	results, out := j.Run(t, sources[ids[0]][0], sources[ids[1]][0])
+	return map[session.PartyID]*job.Result{ids[0]: &results[0], ids[1]: &results[1]}, out
 }
 
 func pair(client, server table.Source) map[session.PartyID][]table.Source {
 	return map[session.PartyID][]table.Source{"p0": {client}, "p1": {server}}
 }
 
-// people makes a table whose key columns come last.
-func people(t testing.TB, rows ...[3]string) *table.Table {
-	t.Helper()
-	b := table.NewBuilder(table.Schema{
-		{Name: "income", Type: table.Text}, {Name: "id", Type: table.Text, Key: true}, {Name: "branch", Type: table.Text, Key: true},
-	})
-	for _, r := range rows {
-		for i := range r {
-			b.Texts(i).Append(r[i])
-		}
-	}
-	tb, err := b.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tb
-}
-
-func cells(t testing.TB, src table.Source) []string {
-	t.Helper()
-	var rows []string
-	for b, err := range src.Batches(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for r := range int(b.NumRows()) {
-			var cells []string
-			for c := range int(b.NumCols()) {
-				cells = append(cells, b.Column(c).(*array.String).Value(r))
-			}
-			rows = append(rows, strings.Join(cells, "|"))
-		}
-	}
-	return rows
-}
-
 func TestJobAlignsCompositeKeys(t *testing.T) {
-	client := people(t, [3]string{"7", " １1010119900101123x ", "Q"}, [3]string{"8", "AB", "c"}, [3]string{"9", "abc", "d"})
-	server := people(t, [3]string{"1", "a", "bc"}, [3]string{"2", "ab", "c"}, [3]string{"3", "11010119900101123X", "q"}, [3]string{"4", "z", "z"})
+	client := psitest.People(t, [3]string{"7", " １1010119900101123x ", "Q"}, [3]string{"8", "AB", "c"}, [3]string{"9", "abc", "d"})
+	server := psitest.People(t, [3]string{"1", "a", "bc"}, [3]string{"2", "ab", "c"}, [3]string{"3", "11010119900101123X", "q"}, [3]string{"4", "z", "z"})
 	caches := map[session.PartyID]scratch.Files{"p0": scratch.Memory(), "p1": scratch.Memory()}
 	want := map[string]string{"AB|c|8": "ab|c|2", " １1010119900101123x |Q|7": "11010119900101123X|q|3"}
 	for range 2 { // cold and warm
-		results, out := runJobs(t, spec(params(`{"output":"both"}`)), pair(client, server), caches)
+		results, out := runJobs(t, spec(psitest.Params(`{"output":"both"}`)), pair(client, server), caches)
 		sessiontest.NoErrors(t, out)
 		for id, rows := range map[session.PartyID]int64{"p0": 3, "p1": 4} {
 			r := results[id]
 			if r.Counts[job.CountCommon] != 2 || r.Rows != rows {
 				t.Errorf("%s: %+v", id, r)
 			}
-			var names []string
-			for _, c := range r.Tables["intersection"].Schema() {
-				names = append(names, c.Name)
-			}
-			if !slices.Equal(names, []string{"id", "branch", "income"}) {
+			if names := psitest.Columns(r.Tables["intersection"]); !slices.Equal(names, []string{"id", "branch", "income"}) {
 				t.Errorf("%s: columns %v", id, names)
 			}
 		}
-		mine, theirs := cells(t, results["p0"].Tables["intersection"]), cells(t, results["p1"].Tables["intersection"])
+		mine, theirs := psitest.Cells(t, results["p0"].Tables["intersection"]), psitest.Cells(t, results["p1"].Tables["intersection"])
 		if len(mine) != 2 || len(theirs) != 2 || want[mine[0]] != theirs[0] || want[mine[1]] != theirs[1] {
 			t.Errorf("%q are aligned with %q", mine, theirs)
 		}
@@ -137,7 +71,7 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 		{`{"output":"both","false_match_bits":30}`, client, server, 2},
 		{`{"output":"both"}`, client, server, 2},
 	} {
-		results, out := runJobs(t, spec(params(c.params)), pair(c.client, c.server), caches)
+		results, out := runJobs(t, spec(psitest.Params(c.params)), pair(c.client, c.server), caches)
 		sessiontest.NoErrors(t, out)
 		if got := results["p0"].Counts[job.CountCommon]; got != c.common {
 			t.Errorf("case %d: %d rows are common, want %d", i, got, c.common)
@@ -149,33 +83,12 @@ func TestJobAlignsCompositeKeys(t *testing.T) {
 // output, and nothing else does.
 func TestRevealsCoversTheResult(t *testing.T) {
 	d := Definition()
-	x := people(t, [3]string{"1", "a", "b"})
+	x := psitest.People(t, [3]string{"1", "a", "b"})
 	for _, p := range []string{"", `{"output":"both"}`, `{"output":"client"}`} {
-		s := spec(params(p))
+		s := spec(psitest.Params(p))
 		results, out := runJobs(t, s, pair(x, x), nil)
 		sessiontest.NoErrors(t, out)
-		for _, q := range s.Parties {
-			said := map[string]bool{}
-			for _, x := range d.Reveals(s) {
-				if x.To == "" || x.To == q.Role {
-					said[x.Field] = true
-				}
-			}
-			if !said["view.rows"] || !said["view.epoch"] {
-				t.Errorf("%s: %s is not told of rows and epoch", p, q.Role)
-			}
-			for _, f := range results[q.Party].Fields() {
-				if !said[f] {
-					t.Errorf("%s: %s holds %q, which Reveals does not list", p, q.Role, f)
-				}
-				delete(said, f)
-			}
-			for f := range said {
-				if !strings.HasPrefix(f, "view.") {
-					t.Errorf("%s: Reveals lists %q for %s, which its result does not hold", p, f, q.Role)
-				}
-			}
-		}
+		psitest.CheckReveals(t, d, s, []job.Result{*results["p0"], *results["p1"]}, "view.rows", "view.epoch")
 	}
 	below := func(min int64) (fs []string) {
 		for _, x := range d.Reveals(spec(func(s *job.Spec) { s.Limits.MinIntersection = min })) {
@@ -191,22 +104,22 @@ func TestRevealsCoversTheResult(t *testing.T) {
 // The client alone: the server has no table and no count, and both have the
 // same (empty) counts, as a receipt wants them.
 func TestJobForTheClientAlone(t *testing.T) {
-	client, server := people(t, [3]string{"3", "C", "D"}), people(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"})
+	client, server := psitest.People(t, [3]string{"3", "C", "D"}), psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"2", "c", "d"})
 	results, out := runJobs(t, spec(nil), pair(client, server), nil)
 	sessiontest.NoErrors(t, out)
 	if r := results["p1"]; len(r.Tables) != 0 || len(r.Counts) != 0 || r.Rows != 2 {
 		t.Errorf("server: %+v", r)
 	}
-	if got := cells(t, results["p0"].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) || len(results["p0"].Counts) != 0 {
+	if got := psitest.Cells(t, results["p0"].Tables["intersection"]); !slices.Equal(got, []string{"C|D|3"}) || len(results["p0"].Counts) != 0 {
 		t.Errorf("client: %v, %+v", got, results["p0"])
 	}
 }
 
 func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
-	x := people(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
+	x := psitest.People(t, [3]string{"1", "a", "b"}, [3]string{"1", "c", "d"})
 	for _, output := range []string{`{"output":"both"}`, `{"output":"client"}`} {
 		for min, want := range map[int64]error{2: nil, 3: job.ErrMinIntersection} {
-			s := spec(params(output))
+			s := spec(psitest.Params(output))
 			s.Limits.MinIntersection = min
 			results, out := runJobs(t, s, pair(x, x), nil)
 			for i, o := range out {
@@ -227,7 +140,7 @@ func TestJobEnforcesTheGrantsMinimum(t *testing.T) {
 // A server that insists on more than the client does stops it, too.
 func TestServersOwnMinimum(t *testing.T) {
 	w := newWorld()
-	xs := number(0, 10)
+	xs := psitest.Number(0, 10)
 	insists := both
 	insists.MinIntersection = 11
 	r := w.runEach(t, xs, rowsOf(t, xs), both, insists)
@@ -249,26 +162,26 @@ func TestJobRefusesKeysThatCannotBeUsed(t *testing.T) {
 		fault table.KeyFault
 	}{
 		"duplicates by the rule": {
-			people(t, [3]string{"0", "z", "z"}, [3]string{"1", "a", "b"}, [3]string{"2", " A", "B"}, [3]string{"3", "a ", "b"}), "id.v1",
+			psitest.People(t, [3]string{"0", "z", "z"}, [3]string{"1", "a", "b"}, [3]string{"2", " A", "B"}, [3]string{"3", "a ", "b"}), "id.v1",
 			table.ErrDuplicateKeys,
 			func(e *table.KeyError) table.KeyFault { return e.Duplicates },
 			table.KeyFault{Count: 2, First: 3},
 		},
 		"blank": {
-			people(t, [3]string{"1", "a", " "}, [3]string{"1", "a", "b"}), "id.v1", table.ErrBlankKeys,
+			psitest.People(t, [3]string{"1", "a", " "}, [3]string{"1", "a", "b"}), "id.v1", table.ErrBlankKeys,
 			func(e *table.KeyError) table.KeyFault { return e.Blanks },
 			table.KeyFault{Count: 1, First: 1},
 		},
 		"not of the form": {
-			people(t, [3]string{"1", "13800138000", "13800138001"}, [3]string{"1", "13800138000", "12"}), "phone-cn.v1", table.ErrUnfitKeys,
+			psitest.People(t, [3]string{"1", "13800138000", "13800138001"}, [3]string{"1", "13800138000", "12"}), "phone-cn.v1", table.ErrUnfitKeys,
 			func(e *table.KeyError) table.KeyFault { return e.Unfit },
 			table.KeyFault{Count: 1, First: 2},
 		},
 	} {
-		good := people(t, [3]string{"1", "13800138000", "13800138001"})
+		good := psitest.People(t, [3]string{"1", "13800138000", "13800138001"})
 		for side, sources := range map[string]map[session.PartyID][]table.Source{"client": pair(c.bad, good), "server": pair(good, c.bad)} {
 			cache := scratch.Memory()
-			_, out := runJobs(t, spec(params(`{"key_rule":"`+c.rule+`"}`)), sources, map[session.PartyID]scratch.Files{"p1": cache})
+			_, out := runJobs(t, spec(psitest.Params(`{"key_rule":"`+c.rule+`"}`)), sources, map[session.PartyID]scratch.Files{"p1": cache})
 			err := sessiontest.Cause(out)
 			var ke *table.KeyError
 			if !errors.Is(err, c.want) || !errors.As(err, &ke) || c.count(ke) != c.fault {
@@ -290,7 +203,7 @@ func TestJobRefusesKeysThatCannotBeUsed(t *testing.T) {
 // Keys of one column never match keys of two, so the difference is named; so is
 // every other one in what has to be the same.
 func TestDifferencesAreNamed(t *testing.T) {
-	_, out := runJobs(t, spec(nil), pair(people(t, [3]string{"1", "a", "b"}), rowsOf(t, []string{"a"})), nil)
+	_, out := runJobs(t, spec(nil), pair(psitest.People(t, [3]string{"1", "a", "b"}), rowsOf(t, []string{"a"})), nil)
 	var m *session.MismatchError
 	if err := sessiontest.Cause(out); !errors.As(err, &m) || m.Field != "items" {
 		t.Errorf("key columns: %v", err)
@@ -309,16 +222,16 @@ func TestDifferencesAreNamed(t *testing.T) {
 func TestValidate(t *testing.T) {
 	d := Definition()
 	for name, s := range map[string]job.Spec{
-		"unknown parameter":    spec(params(`{"tag_bytes":9}`)),
-		"unknown rule":         spec(params(`{"key_rule":"mine"}`)),
-		"unknown output":       spec(params(`{"output":"receiver"}`)),
-		"few bits":             spec(params(`{"false_match_bits":29}`)),
-		"many bits":            spec(params(`{"false_match_bits":49}`)),
-		"negative age":         spec(params(`{"max_age_hours":-1}`)),
-		"an age of years":      spec(params(`{"max_age_hours":8785}`)),
-		"an absurd age":        spec(params(`{"max_age_hours":9223372036854775807}`)),
-		"negative evaluations": spec(params(`{"max_evaluations":-1}`)),
-		"absurd evaluations":   spec(params(`{"max_evaluations":1099511627777}`)),
+		"unknown parameter":    spec(psitest.Params(`{"tag_bytes":9}`)),
+		"unknown rule":         spec(psitest.Params(`{"key_rule":"mine"}`)),
+		"unknown output":       spec(psitest.Params(`{"output":"receiver"}`)),
+		"few bits":             spec(psitest.Params(`{"false_match_bits":29}`)),
+		"many bits":            spec(psitest.Params(`{"false_match_bits":49}`)),
+		"negative age":         spec(psitest.Params(`{"max_age_hours":-1}`)),
+		"an age of years":      spec(psitest.Params(`{"max_age_hours":8785}`)),
+		"an absurd age":        spec(psitest.Params(`{"max_age_hours":9223372036854775807}`)),
+		"negative evaluations": spec(psitest.Params(`{"max_evaluations":-1}`)),
+		"absurd evaluations":   spec(psitest.Params(`{"max_evaluations":1099511627777}`)),
 		"two clients":          spec(func(s *job.Spec) { s.Parties[1].Role = Client }),
 		"no input":             spec(func(s *job.Spec) { s.Parties[0].Inputs = nil }),
 		"no item":              spec(func(s *job.Spec) { s.Parties[1].Inputs = []job.Input{{Entry: "e"}} }),
@@ -335,11 +248,14 @@ func TestValidate(t *testing.T) {
 		"", "{}", `{"output":"both"}`,
 		`{"key_rule":"none.v1","false_match_bits":48,"output":"client","max_age_hours":8784,"max_evaluations":1099511627776}`,
 	} {
-		if err := d.Validate(spec(params(p))); err != nil {
+		if err := d.Validate(spec(psitest.Params(p))); err != nil {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
-	if err := d.Validate(spec(func(s *job.Spec) { params(`{"output":"both"}`)(s); s.Recipients = []session.PartyID{"p0", "p1"} })); err != nil {
+	if err := d.Validate(spec(func(s *job.Spec) {
+		psitest.Params(`{"output":"both"}`)(s)
+		s.Recipients = []session.PartyID{"p0", "p1"}
+	})); err != nil {
 		t.Error(err)
 	}
 }
@@ -386,18 +302,14 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range Definition().Assumptions {
-		if !regexp.MustCompile("`" + regexp.QuoteMeta(a) + "`").Match(page) {
-			t.Errorf("the page does not name %s", a)
-		}
-	}
+	psitest.CheckAssumptions(t, Definition(), "psi-oprf.md")
 	for k, name := range protocol.Kinds {
 		if name != "" && !regexp.MustCompile(`\| `+regexp.QuoteMeta(strconv.Itoa(k))+` \| `+name+` \|`).Match(page) {
 			t.Errorf("the page's table of messages has no %s", name)
 		}
 	}
 	s := spec(func(s *job.Spec) { s.Limits.MinIntersection = 1 })
-	params(`{"output":"both"}`)(&s)
+	psitest.Params(`{"output":"both"}`)(&s)
 	for _, d := range Definition().Reveals(s) {
 		if !strings.Contains(string(page), "`"+d.Field+"`") {
 			t.Errorf("the page does not name %s", d.Field)

@@ -50,9 +50,9 @@ const (
 
 // Limits and defaults of Params.
 const (
-	DefaultFalseMatchBits = 40
-	DefaultMaxAge         = 7 * 24 * time.Hour
-	DefaultMaxEvaluations = 1 << 24
+	defaultFalseMatchBits = 40
+	defaultMaxAge         = 7 * 24 * time.Hour
+	defaultMaxEvaluations = 1 << 24
 
 	minFalseMatchBits = 30
 	maxFalseMatchBits = 48 // with 2^28 rows and 2^20 items, of the 96 that a tag has at most
@@ -126,21 +126,21 @@ func (p Params) Validate() error {
 
 func (p Params) falseMatchBits() int {
 	if p.FalseMatchBits == 0 {
-		return DefaultFalseMatchBits
+		return defaultFalseMatchBits
 	}
 	return p.FalseMatchBits
 }
 
 func (p Params) maxAge() time.Duration {
 	if p.MaxAge == 0 {
-		return DefaultMaxAge
+		return defaultMaxAge
 	}
 	return p.MaxAge
 }
 
 func (p Params) maxEvaluations() int64 {
 	if p.MaxEvaluations == 0 {
-		return DefaultMaxEvaluations
+		return defaultMaxEvaluations
 	}
 	return p.MaxEvaluations
 }

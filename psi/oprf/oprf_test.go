@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
 
@@ -28,8 +29,8 @@ func TestIdealFunctionality(t *testing.T) {
 		for _, p := range []Params{{}, both} {
 			t.Run(fmt.Sprintf("%d against %d, %d common, %s", c.client, c.server, c.common, p.output()), func(t *testing.T) {
 				w := newWorld()
-				xs := shuffled(number(0, c.server), 1)
-				ys := shuffled(number(c.server-c.common, c.server-c.common+c.client), 2)
+				xs := psitest.Shuffled(psitest.Number(0, c.server), 1)
+				ys := psitest.Shuffled(psitest.Number(c.server-c.common, c.server-c.common+c.client), 2)
 				src := rowsOf(t, xs)
 				cold := w.run(t, ys, src, p)
 				checkIdeal(t, ys, xs, p, cold)
@@ -45,7 +46,7 @@ func TestIdealFunctionality(t *testing.T) {
 
 // A window of one message and a wide one, and the order of results.
 func TestWindows(t *testing.T) {
-	xs, ys := number(0, 9000), number(500, 10_000)
+	xs, ys := psitest.Number(0, 9000), psitest.Number(500, 10_000)
 	for _, window := range []int{1, 7} {
 		w := newWorld()
 		w.net.Connect = sessiontest.Pipes(window)

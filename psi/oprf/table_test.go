@@ -23,7 +23,7 @@ func small(t testing.TB) {
 // Tags are as long as the bound on false matches asks, and segments, parts and
 // directories as large as they say, for tables of all sizes.
 func TestLayout(t *testing.T) {
-	for _, bits := range []int{minFalseMatchBits, DefaultFalseMatchBits, maxFalseMatchBits} {
+	for _, bits := range []int{minFalseMatchBits, defaultFalseMatchBits, maxFalseMatchBits} {
 		for shift := range 29 {
 			for _, rows := range []int{0, 1<<shift - 1, 1 << shift, 1<<shift + 1<<shift/3} {
 				if rows > MaxRows {

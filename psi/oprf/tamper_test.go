@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"slices"
 	"sync/atomic"
@@ -14,82 +13,29 @@ import (
 
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 	"github.com/yinqiao/yinqiao/table"
 )
 
-// tampering returns a net that puts change between party and its peer.
-func tampering(party session.PartyID, change sessiontest.Change) sessiontest.Net {
-	return sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
-		if l.Self == party {
-			return sessiontest.Tamper(ch, change)
-		}
-		return ch
-	}}
-}
-
-// typed says whether err is one that a caller can tell apart.
-func typed(err error) bool {
-	for _, target := range []error{
-		ErrMessage, ErrPoint, ErrSize, ErrDisagree, errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
-
-var errIdle = errors.New("idle for too long")
+// faults are the errors of this package that tampering may end in.
+var faults = []error{ErrMessage, ErrPoint, ErrSize, ErrDisagree}
 
 // runWithin is run with a deadline of its own for each party.
 func (w *world) runWithin(t testing.TB, idle time.Duration, ys []string, src table.Source, p Params) (r result) {
 	t.Helper()
-	within := func(f sessiontest.Party) sessiontest.Party {
-		return func(ctx context.Context, s *session.Session) error {
-			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
-			defer stop()
-			return f(ctx, s)
-		}
-	}
 	r.out = w.net.Run(t,
-		within(func(ctx context.Context, s *session.Session) (err error) {
-			r.client, err = Query(ctx, s, items(ys), len(ys), w.client, p)
+		psitest.Within(idle, func(ctx context.Context, s *session.Session) (err error) {
+			r.client, err = Query(ctx, s, psitest.Items(ys), len(ys), w.client, p)
 			return err
 		}),
-		within(func(ctx context.Context, s *session.Session) (err error) {
+		psitest.Within(idle, func(ctx context.Context, s *session.Session) (err error) {
 			r.server, err = Serve(ctx, s, src, table.RuleNone, w.server, p)
 			return err
 		}))
 	return r
-}
-
-// attacks change message at in one way each.
-var attacks = map[string]func(at int) sessiontest.Change{
-	"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
-	"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
-	"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
-	"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
-	"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
-	"drop":              sessiontest.Drop,
-	"swap":              sessiontest.Swap,
-	"repeat":            sessiontest.Repeat,
-	"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
-	"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
-	"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
-	"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
-	"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
-}
-
-func flipLast(at int) sessiontest.Change {
-	return func(i int, p []byte) [][]byte {
-		if i == at && len(p) > 0 {
-			p[len(p)-1] ^= 0x80
-		}
-		return [][]byte{p}
-	}
 }
 
 // sentBy counts a party's messages in an untouched run.
@@ -111,7 +57,7 @@ func (w *world) sentBy(t *testing.T, party session.PartyID, ys []string, src tab
 // warm one: the run ends, somebody reports a typed error, and whoever reports
 // none has the right result. What is in the caches then still gives right ones.
 func TestTampering(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	src := rowsOf(t, xs)
 	for _, p := range []Params{{}, both} {
 		for _, warm := range []bool{false, true} {
@@ -128,44 +74,27 @@ func TestTampering(t *testing.T) {
 				if n < 5 {
 					t.Fatalf("%s sends %d messages", party, n)
 				}
-				for name, attack := range attacks {
-					for at := range n {
-						what := fmt.Sprintf("%s, warm %v: %s of message %d of %s", p.output(), warm, name, at, party)
-						w := newWorld()
-						if warm {
-							w.client.Cache, w.server.Cache = copied(t, prepared.client.Cache), copied(t, prepared.server.Cache)
-						}
-						w.net = tampering(party, attack(at))
-						// When a message is lost both sides may wait for the other, and
-						// only a deadline ends that: a node has one for idle sessions.
-						idle := time.Hour
-						if name == "drop" || name == "swap" {
-							idle = 50 * time.Millisecond
-						}
-						r := w.runWithin(t, idle, ys, src, p)
-						err := sessiontest.Cause(r.out)
-						switch {
-						case err == nil && name == "repeat" && at == n-1:
-							// Nobody reads past the last message.
-						case err == nil:
-							t.Errorf("%s: nobody noticed", what)
-						case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
-							t.Errorf("%s: %v", what, err)
-						}
-						if errors.Is(err, job.ErrMinIntersection) {
-							t.Errorf("%s passed for a small intersection", what)
-						}
-						for i, m := range []Match{r.client, r.server} {
-							if want := 10; r.out[i].Err == nil && len(m.Rows) != want && (i == 0 || p.Broadcast) {
-								t.Errorf("%s: p%d has %d rows and no error", what, i, len(m.Rows))
-							}
-							if r.out[i].Err != nil && (m.Rows != nil || m.Own != 0) {
-								t.Errorf("%s: p%d has a result and an error", what, i)
-							}
-						}
-						w.net = sessiontest.Net{}
-						checkIdeal(t, ys, xs, p, w.run(t, ys, src, p))
+				for a := range psitest.Attacks(n, psitest.FurtherIn) {
+					what := fmt.Sprintf("%s, %s, warm %v", party, p.output(), warm)
+					w := newWorld()
+					if warm {
+						w.client.Cache, w.server.Cache = copied(t, prepared.client.Cache), copied(t, prepared.server.Cache)
 					}
+					w.net = psitest.Tampering(party, "", a.Change)
+					r := w.runWithin(t, a.Idle(50*time.Millisecond), ys, src, p)
+					if err := a.CheckNoticed(t, what, r.out, faults...); errors.Is(err, job.ErrMinIntersection) {
+						t.Errorf("%v of %s passed for a small intersection", a, what)
+					}
+					for i, m := range []Match{r.client, r.server} {
+						if want := 10; r.out[i].Err == nil && len(m.Rows) != want && (i == 0 || p.Broadcast) {
+							t.Errorf("%v of %s: p%d has %d rows and no error", a, what, i, len(m.Rows))
+						}
+						if r.out[i].Err != nil && (m.Rows != nil || m.Own != 0) {
+							t.Errorf("%v of %s: p%d has a result and an error", a, what, i)
+						}
+					}
+					w.net = sessiontest.Net{}
+					checkIdeal(t, ys, xs, p, w.run(t, ys, src, p))
 				}
 			}
 		}
@@ -174,7 +103,7 @@ func TestTampering(t *testing.T) {
 
 // What one session's messages are is worth nothing in another: they are refused.
 func TestReplay(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	for _, party := range []session.PartyID{"p0", "p1"} {
 		w := newWorld()
 		checkIdeal(t, ys, xs, both, w.run(t, ys, rowsOf(t, xs), both))
@@ -188,7 +117,7 @@ func TestReplay(t *testing.T) {
 		checkIdeal(t, ys, xs, both, w.run(t, ys, rowsOf(t, xs), both))
 		old := v.Sent()
 		for from := 1; from < len(old)-1; from++ {
-			w.net = tampering(party, func(i int, p []byte) [][]byte {
+			w.net = psitest.Tampering(party, "", func(i int, p []byte) [][]byte {
 				if i >= from && i < len(old) {
 					return [][]byte{old[i]}
 				}
@@ -202,11 +131,11 @@ func TestReplay(t *testing.T) {
 				checkIdeal(t, ys, xs, both, r)
 				continue
 			}
-			if !typed(err) {
+			if !psitest.Typed(err, faults...) {
 				t.Errorf("%s from message %d on: %v", party, from, err)
 			}
 		}
-		w.net = tampering(party, func(i int, p []byte) [][]byte {
+		w.net = psitest.Tampering(party, "", func(i int, p []byte) [][]byte {
 			if k := transcript.Kind(old[min(i, len(old)-1)][0]); i > 0 && (k == kindBlinded || k == kindEvaluated) {
 				return [][]byte{old[i]}
 			}
@@ -278,7 +207,7 @@ func TestHostilePoints(t *testing.T) {
 					return [][]byte{m}
 				})
 			}
-			r := w.run(t, number(10, 30), rowsOf(t, number(0, 20)), Params{})
+			r := w.run(t, psitest.Number(10, 30), rowsOf(t, psitest.Number(0, 20)), Params{})
 			if err := sessiontest.Cause(r.out); !errors.Is(err, ErrPoint) {
 				t.Errorf("%s of %s: %v", name, party, err)
 			}
@@ -292,11 +221,11 @@ func TestHostilePoints(t *testing.T) {
 // Another point of the curve in the place of one cannot be told from it until
 // the digest comes: before the client looks anything up.
 func TestChangedPointsAreFound(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	other := curvePoint(t, "another point")
 	for party, k := range map[session.PartyID]transcript.Kind{"p0": kindBlinded, "p1": kindEvaluated} {
 		w := newWorld()
-		w.net = tampering(party, func(i int, m []byte) [][]byte {
+		w.net = psitest.Tampering(party, "", func(i int, m []byte) [][]byte {
 			if i > 0 && m[0] == byte(k) {
 				// Where it keeps the order.
 				for at := 2; at+32 <= len(m); at += 32 {
@@ -322,13 +251,13 @@ func TestPointsAscend(t *testing.T) {
 		"swapped": func(b []byte) { x := bytes.Clone(b[:32]); copy(b, b[32:64]); copy(b[32:], x) },
 	} {
 		w := newWorld()
-		w.net = tampering("p0", func(i int, m []byte) [][]byte {
+		w.net = psitest.Tampering("p0", "", func(i int, m []byte) [][]byte {
 			if i > 0 && m[0] == byte(kindBlinded) {
 				change(m[2:])
 			}
 			return [][]byte{m}
 		})
-		r := w.run(t, number(0, 20), rowsOf(t, number(0, 20)), Params{})
+		r := w.run(t, psitest.Number(0, 20), rowsOf(t, psitest.Number(0, 20)), Params{})
 		if err := sessiontest.Cause(r.out); !errors.Is(err, ErrMessage) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -338,12 +267,12 @@ func TestPointsAscend(t *testing.T) {
 // Two sets of one size give transcripts of the same lengths, and nothing of a
 // client's is the same in two sessions of one set.
 func TestTranscriptsAreAlike(t *testing.T) {
-	xs := number(0, 500)
+	xs := psitest.Number(0, 500)
 	w := newWorld()
 	sessiontest.NoErrors(t, w.run(t, nil, rowsOf(t, xs), Params{}).out)
 	var lengths [][]int
 	seen := map[string]bool{}
-	for _, ys := range [][]string{number(0, 30), number(0, 30), number(1000, 1030), append(number(400, 415), number(900, 915)...)} {
+	for _, ys := range [][]string{psitest.Number(0, 30), psitest.Number(0, 30), psitest.Number(1000, 1030), append(psitest.Number(400, 415), psitest.Number(900, 915)...)} {
 		var v sessiontest.View
 		w.net.Wrap = func(l sessiontest.Link, ch session.Channel) session.Channel {
 			if l.Self == "p0" {

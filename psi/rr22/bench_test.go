@@ -10,24 +10,15 @@ import (
 	"runtime/metrics"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
-
-// cpu is the processor time that this process has used.
-func cpu(b testing.TB) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // keys yields n keys of 18 digits from subject number from on. They are made at
 // once, so that reading them costs next to nothing.
@@ -90,7 +81,7 @@ func benchmarkMode(b *testing.B, name string, x, y input, common int, p Params) 
 	b.Run(name, func(b *testing.B) {
 		var bytes int64
 		runtime.GC()
-		start := cpu(b)
+		start := psitest.CPU(b)
 		peak := watchMemory()
 		for b.Loop() {
 			out := sessiontest.Net{Connect: sessiontest.Pipes(8), Timeout: time.Hour}.Run(b,
@@ -109,7 +100,7 @@ func benchmarkMode(b *testing.B, name string, x, y input, common int, p Params) 
 			bytes = out[0].Traffic.Sent + out[0].Traffic.Received
 		}
 		rows := float64(max(x.n, y.n))
-		used := cpu(b) - start
+		used := psitest.CPU(b) - start
 		b.ReportMetric(used.Seconds()/float64(b.N), "cpu-s")
 		b.ReportMetric(float64(used.Nanoseconds())/float64(b.N)/rows, "cpu-ns/row")
 		b.ReportMetric(float64(bytes)/rows, "B/row")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -60,7 +61,7 @@ func TestDigestsAgainstItems(t *testing.T) {
 			return err
 		},
 		func(ctx context.Context, s *session.Session) error {
-			_, err := Receive(ctx, s, items(number(0, 3)), 3, both)
+			_, err := Receive(ctx, s, psitest.Items(psitest.Number(0, 3)), 3, both)
 			return err
 		})
 	var m *session.MismatchError

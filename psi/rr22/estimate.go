@@ -27,9 +27,9 @@ const (
 	setupRounds = 7       // as many as the link makes wait
 )
 
-// Estimate says what a run with n rows of the sender and m of the receiver costs
+// estimate says what a run with n rows of the sender and m of the receiver costs
 // with the default parameters; the error says why there is none.
-func Estimate(n, m int64) (job.Cost, error) {
+func estimate(n, m int64) (job.Cost, error) {
 	if n < 0 || m < 0 || n > MaxRows || m > MaxRows {
 		return job.Cost{}, fmt.Errorf("%w: %d and %d rows, the limit is %d", ErrSize, n, m, MaxRows)
 	}

@@ -26,7 +26,7 @@ func TestEstimateIsWhatARunTakes(t *testing.T) {
 				return err
 			})
 		sessiontest.NoErrors(t, out)
-		cost, err := Estimate(int64(c[0]), int64(c[1]))
+		cost, err := estimate(int64(c[0]), int64(c[1]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,16 +38,16 @@ func TestEstimateIsWhatARunTakes(t *testing.T) {
 			t.Errorf("%v: %d rounds are estimated, there were %d", c, cost.Rounds, out[0].Traffic.Rounds)
 		}
 	}
-	small, err := Estimate(1<<20, 1<<20)
+	small, err := estimate(1<<20, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	large, err := Estimate(1<<24, 1<<24)
+	large, err := estimate(1<<24, 1<<24)
 	if err != nil || large.CPUSeconds < 12*small.CPUSeconds || large.CPUSeconds > 17*small.CPUSeconds {
 		t.Errorf("%v s for 2^24 and %v s for 2^20: %v", large.CPUSeconds, small.CPUSeconds, err)
 	}
 	for _, c := range [][2]int64{{-1, 0}, {0, -1}, {MaxRows + 1, 1}, {1, math.MaxInt64}} {
-		if _, err := Estimate(c[0], c[1]); !errors.Is(err, ErrSize) {
+		if _, err := estimate(c[0], c[1]); !errors.Is(err, ErrSize) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}

@@ -26,7 +26,7 @@ func Definition() job.Definition {
 		MinIntersection: job.AfterReveal,
 		Send:            role(SendDigests),
 		Receive:         role(ReceiveDigests),
-		Estimate:        Estimate,
+		Estimate:        estimate,
 		Baseline:        align.Compare,
 		BaselineName:    "one party with both tables: keys normalised, hashed with SHA-256, sorted and compared",
 	})

@@ -108,7 +108,7 @@ func MaliciousDefinition() job.Definition {
 		MinIntersection: job.AfterReveal,
 		Send:            maliciousRole(SendDigests),
 		Receive:         maliciousRole(ReceiveDigests),
-		Estimate:        EstimateMalicious,
+		Estimate:        estimateMalicious,
 		Baseline:        align.Compare,
 		BaselineName:    "one party with both tables: keys normalised, hashed with SHA-256, sorted and compared",
 	})
@@ -123,7 +123,7 @@ func maliciousRole(run func(context.Context, *session.Session, []Digest, Params)
 	}
 }
 
-// What the checks add to a run's Estimate, measured by BenchmarkMalicious.
+// What the checks add to a run's estimate, measured by BenchmarkMalicious.
 const (
 	maliciousSetupSeconds = 0.025
 	maliciousSeconds      = 0.17e-6 // for each row of the larger side
@@ -131,9 +131,9 @@ const (
 	maliciousPieceBytes   = 10_000
 )
 
-// EstimateMalicious is [Estimate] for Params.Malicious.
-func EstimateMalicious(n, m int64) (job.Cost, error) {
-	c, err := Estimate(n, m)
+// estimateMalicious is estimate for Params.Malicious.
+func estimateMalicious(n, m int64) (job.Cost, error) {
+	c, err := estimate(n, m)
 	if err != nil {
 		return c, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
@@ -41,7 +42,7 @@ func TestMaliciousFunctionality(t *testing.T) {
 		{100_000, 60_000, 160_000},
 		{100_000, 50_000, 150_000},
 	} {
-		xs, ys := shuffled(number(0, c.n), 1), shuffled(number(c.from, c.to), 2)
+		xs, ys := psitest.Shuffled(psitest.Number(0, c.n), 1), psitest.Shuffled(psitest.Number(c.from, c.to), 2)
 		for _, p := range []Params{maliciousBoth, {Malicious: true}} {
 			if !p.Broadcast && c.n != 1000 {
 				continue
@@ -69,7 +70,7 @@ func TestMaliciousFunctionality(t *testing.T) {
 
 // A window of one message suffices, and every transport's.
 func TestMaliciousWindow(t *testing.T) {
-	xs, ys := number(0, 200), number(100, 300)
+	xs, ys := psitest.Number(0, 200), psitest.Number(100, 300)
 	for _, window := range []int{1, 8} {
 		for _, ole := range []oprf.OLE{nil, oprftest.Dealer{}} {
 			r := intersectOver(t, sessiontest.Net{Connect: sessiontest.Pipes(window)}, ole, xs, ys, maliciousBoth, maliciousBoth)
@@ -80,7 +81,7 @@ func TestMaliciousWindow(t *testing.T) {
 
 // The minimum is each side's own, after the fact, as in the other mode.
 func TestMaliciousMinimum(t *testing.T) {
-	xs, ys := number(0, 20), number(15, 35)
+	xs, ys := psitest.Number(0, 20), psitest.Number(15, 35)
 	for _, c := range []struct {
 		minimum int64
 		want    error
@@ -96,7 +97,7 @@ func TestMaliciousMinimum(t *testing.T) {
 
 // Both parties have the mode or none begins, and the error names it.
 func TestMaliciousIsCompared(t *testing.T) {
-	xs := number(0, 5)
+	xs := psitest.Number(0, 5)
 	for _, p := range [][2]Params{{maliciousBoth, both}, {both, maliciousBoth}} {
 		r := intersectEach(t, sessiontest.Net{}, xs, xs, p[0], p[1])
 		if err := sessiontest.Cause(r.out); !errors.Is(err, session.ErrMismatch) || !strings.Contains(err.Error(), "security") {
@@ -109,7 +110,7 @@ func TestMaliciousIsCompared(t *testing.T) {
 func TestMaliciousViews(t *testing.T) {
 	const n = 3000
 	var views [2]sessiontest.View
-	r := intersect(t, record(&views), number(0, n), number(n/2, n+n/2), maliciousBoth)
+	r := intersect(t, record(&views), psitest.Number(0, n), psitest.Number(n/2, n+n/2), maliciousBoth)
 	sessiontest.NoErrors(t, r.out)
 	sent := kinds(views[0].Sent())
 	i, j := slices.Index(sent, kindHashes), slices.Index(sent, kindTails)
@@ -171,7 +172,7 @@ func TestTails(t *testing.T) {
 // Every message of the mode over a dealer's vector OLE, changed; mpc/vole's has
 // the same test of its own. Whoever reports no error has the right result.
 func TestMaliciousTampering(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	run := func(net sessiontest.Net) (r result) {
 		return intersectOver(t, net, oprftest.Dealer{}, xs, ys, maliciousBoth, maliciousBoth)
 	}
@@ -182,7 +183,7 @@ func TestMaliciousTampering(t *testing.T) {
 		"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
 		"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
 		"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 8*18+3) },
-		"flip the last bit": flipLast,
+		"flip the last bit": psitest.FlipLast,
 		"repeat":            sessiontest.Repeat,
 		"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
 		"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
@@ -192,14 +193,14 @@ func TestMaliciousTampering(t *testing.T) {
 		n := len(views[i].Sent())
 		for name, attack := range attacks {
 			for at := range n {
-				r := run(tampering(party, "", attack(at)))
+				r := run(psitest.Tampering(party, "", attack(at)))
 				what := fmt.Sprintf("%s of message %d of %s", name, at, party)
 				err := sessiontest.Cause(r.out)
 				switch {
 				case err == nil && name == "repeat" && at == n-1: // nobody reads it
 				case err == nil:
 					t.Errorf("%s: nobody noticed", what)
-				case at > 0 && !typed(err) && !errors.Is(err, ErrCheat) && !errors.Is(err, sessiontest.ErrPeerFailed):
+				case at > 0 && !psitest.Typed(err, append(faults, ErrCheat)...):
 					t.Errorf("%s: %v", what, err)
 				}
 				for j, rows := range [][]int32{r.sender.Rows, r.receiver.Rows} {
@@ -215,22 +216,22 @@ func TestMaliciousTampering(t *testing.T) {
 // What a check finds comes out as this package's error: another coin, another
 // vector, wrong trees and corrections for different bits.
 func TestMaliciousChecks(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	for name, c := range map[string]struct {
 		net  sessiontest.Net
 		want error
 		at   int // who finds it
 	}{
-		"a coin that was not committed to": {tampering("p0", "", func(i int, p []byte) [][]byte {
+		"a coin that was not committed to": {psitest.Tampering("p0", "", func(i int, p []byte) [][]byte {
 			if transcript.Kind(p[0]) == kindVector && len(p) == 2+32 && i == 3 {
 				p[10] ^= 1
 			}
 			return [][]byte{p}
 		}), ErrCheat, 1},
-		"trees that are none":        {tampering("p0", "vole", sessiontest.Flip(3, 8*20)), ErrCheat, 1},
-		"corrections for other bits": {tampering("p1", "vole", sessiontest.Flip(5, 8*20)), ErrCheat, 0},
-		"seeds of no tree":           {tampering("p1", "vole", sessiontest.Flip(3, 8*5000)), ErrCheat, 0},
-		"a vector that was changed":  {tampering("p1", "", sessiontest.Flip(3, 8*200)), ErrDisagree, 0},
+		"trees that are none":        {psitest.Tampering("p0", "vole", sessiontest.Flip(3, 8*20)), ErrCheat, 1},
+		"corrections for other bits": {psitest.Tampering("p1", "vole", sessiontest.Flip(5, 8*20)), ErrCheat, 0},
+		"seeds of no tree":           {psitest.Tampering("p1", "vole", sessiontest.Flip(3, 8*5000)), ErrCheat, 0},
+		"a vector that was changed":  {psitest.Tampering("p1", "", sessiontest.Flip(3, 8*200)), ErrDisagree, 0},
 	} {
 		r := intersectOver(t, c.net, nil, xs, xs, maliciousBoth, maliciousBoth)
 		if err := r.out[c.at].Err; !errors.Is(err, c.want) {
@@ -251,8 +252,8 @@ func TestMaliciousDefinition(t *testing.T) {
 		t.Errorf("%s with %v", plain.Name, plain.Assumptions)
 	}
 	s := spec(func(s *job.Spec) { s.Kind = MaliciousName })
-	x := people(t, [3]string{"1", "a", "x"}, [3]string{"2", "b", "x"}, [3]string{"3", "c", "x"})
-	y := people(t, [3]string{"7", "c", "x"}, [3]string{"8", "b", "x"}, [3]string{"9", "d", "x"})
+	x := psitest.People(t, [3]string{"1", "a", "x"}, [3]string{"2", "b", "x"}, [3]string{"3", "c", "x"})
+	y := psitest.People(t, [3]string{"7", "c", "x"}, [3]string{"8", "b", "x"}, [3]string{"9", "d", "x"})
 	var results [2]job.Result
 	party := func(i int, in table.Source) sessiontest.Party {
 		return func(ctx context.Context, sess *session.Session) (err error) {
@@ -271,7 +272,7 @@ func TestMaliciousDefinition(t *testing.T) {
 	}
 }
 
-// What EstimateMalicious says of bytes and rounds is what a run takes.
+// What estimateMalicious says of bytes and rounds is what a run takes.
 func TestMaliciousEstimate(t *testing.T) {
 	for _, n := range []int{1000, 30_000} {
 		ds := digests(0, n)
@@ -285,7 +286,7 @@ func TestMaliciousEstimate(t *testing.T) {
 				return err
 			})
 		sessiontest.NoErrors(t, out)
-		c, err := EstimateMalicious(int64(n), int64(n))
+		c, err := estimateMalicious(int64(n), int64(n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +298,7 @@ func TestMaliciousEstimate(t *testing.T) {
 			t.Errorf("%d rows: %d rounds, estimated %d", n, out[0].Traffic.Rounds, c.Rounds)
 		}
 	}
-	if _, err := EstimateMalicious(-1, 0); !errors.Is(err, ErrSize) {
+	if _, err := estimateMalicious(-1, 0); !errors.Is(err, ErrSize) {
 		t.Errorf("%v", err)
 	}
 }

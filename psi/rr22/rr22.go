@@ -14,8 +14,8 @@
 //
 // Security: semi-honest parties; learning parity with noise, decisional
 // Diffie-Hellman, AES-128 as an ideal cipher, SHA-256 and SHA-512 as random
-// oracles. Params.Malicious is the variant that holds against a peer that departs
-// from the protocol. The paper is Raghuraman and Rindal, CCS 2022, https://eprint.iacr.org/2022/320.
+// oracles. Params.Malicious is the variant made against a peer that departs from
+// the protocol; the page says how much of that is proven. The paper is Raghuraman and Rindal, CCS 2022, https://eprint.iacr.org/2022/320.
 // The package's page is docs/protocols/psi-rr22.md: messages, what each party
 // learns, what a dishonest one can do.
 //
@@ -47,7 +47,7 @@ const MaxRows = 1 << 28
 
 // Limits and defaults of Params.
 const (
-	DefaultFalseMatchBits = 40
+	defaultFalseMatchBits = 40
 	minFalseMatchBits     = 30
 	maxFalseMatchBits     = 64
 )
@@ -77,7 +77,7 @@ type Params struct {
 	// MinIntersection is the smallest number of common rows that may be used; 0
 	// means none. The receiver knows its matches by the time they are counted.
 	MinIntersection int64
-	// Malicious runs the variant that holds against a peer that does not follow
+	// Malicious runs the variant made against a peer that does not follow
 	// the protocol.
 	Malicious bool
 }
@@ -96,7 +96,7 @@ func (p Params) Validate() error {
 
 func (p Params) falseMatchBits() int {
 	if p.FalseMatchBits == 0 {
-		return DefaultFalseMatchBits
+		return defaultFalseMatchBits
 	}
 	return p.FalseMatchBits
 }

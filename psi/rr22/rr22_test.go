@@ -16,6 +16,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/okvs"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
@@ -23,31 +24,10 @@ import (
 )
 
 func TestIdealFunctionality(t *testing.T) {
-	long := strings.Repeat("x", 100_000)
-	for _, c := range []struct {
-		name   string
-		xs, ys []string
-	}{
-		{"both empty", nil, nil},
-		{"sender empty", nil, number(0, 5)},
-		{"receiver empty", number(0, 5), nil},
-		{"one and the same", number(0, 1), number(0, 1)},
-		{"one and another", number(0, 1), number(1, 2)},
-		{"one of many", number(0, 1), number(0, 100)},
-		{"many and one", number(0, 100), number(99, 100)},
-		{"all", number(0, 70), shuffled(number(0, 70), 1)},
-		{"none", number(0, 70), number(70, 140)},
-		{"half", shuffled(number(0, 200), 2), shuffled(number(100, 300), 3)},
-		{"skewed to the sender", number(0, 20_000), []string{"id-000007", "zzz", "id-019999"}},
-		{"skewed to the receiver", []string{"zzz", "id-019999"}, number(0, 20_000)},
-		{"long items", []string{long + "a", long + "b", long}, []string{long, long + "b"}},
-		{"the empty string and zeros", []string{"", "\x00", "\x00\x00"}, []string{"\x00\x00", ""}},
-		{"prefixes", []string{"a", "ab", "abc"}, []string{"ab", "abcd", "b"}},
-		{"not ASCII", []string{"张三", "\u00e9", "e\u0301", "\xff\xfe"}, []string{"e\u0301", "张三", "\xff"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, c := range psitest.Edges(20_000) {
+		t.Run(c.Name, func(t *testing.T) {
 			for _, p := range []Params{{}, both} {
-				checkIdeal(t, c.xs, c.ys, p, intersect(t, sessiontest.Net{}, c.xs, c.ys, p))
+				checkIdeal(t, c.Xs, c.Ys, p, intersect(t, sessiontest.Net{}, c.Xs, c.Ys, p))
 			}
 		})
 	}
@@ -57,7 +37,7 @@ func TestIdealFunctionality(t *testing.T) {
 // are not as many as pieces.
 func TestSeveralMessagesAndPieces(t *testing.T) {
 	n := 200_000
-	xs, ys := shuffled(number(0, n), 4), shuffled(number(n/3, n/3+n), 5)
+	xs, ys := psitest.Shuffled(psitest.Number(0, n), 4), psitest.Shuffled(psitest.Number(n/3, n/3+n), 5)
 	for _, limit := range []int{1, 100_000, 200_000, 1 << 30} {
 		c := oprftest.Dealer{Limit: limit}
 		checkIdeal(t, xs, ys, both, intersectOver(t, sessiontest.Net{}, c, xs, ys, both, both))
@@ -110,7 +90,7 @@ func TestAgainstPlaintextAtSize(t *testing.T) {
 }
 
 func TestParamsThatChangeTheHashes(t *testing.T) {
-	xs, ys := number(0, 40), number(20, 60)
+	xs, ys := psitest.Number(0, 40), psitest.Number(20, 60)
 	for _, bits := range []int{30, 41, 64} {
 		p := Params{FalseMatchBits: bits, Broadcast: true}
 		checkIdeal(t, xs, ys, p, intersect(t, sessiontest.Net{}, xs, ys, p))
@@ -118,7 +98,7 @@ func TestParamsThatChangeTheHashes(t *testing.T) {
 }
 
 func TestMinimumIntersection(t *testing.T) {
-	xs, ys := number(0, 40), number(30, 70) // 10 common
+	xs, ys := psitest.Number(0, 40), psitest.Number(30, 70) // 10 common
 	for _, c := range []struct {
 		sender, receiver int64
 		broadcast, ok    bool
@@ -147,15 +127,6 @@ func TestMinimumIntersection(t *testing.T) {
 	}
 }
 
-// keepGoing runs f and remembers its error, so that the other party is not
-// cancelled and ends for its own reasons.
-func keepGoing(err *error, f sessiontest.Party) sessiontest.Party {
-	return func(ctx context.Context, s *session.Session) error {
-		*err = f(ctx, s)
-		return nil
-	}
-}
-
 func TestBelowTheMinimumBothSidesSaySo(t *testing.T) {
 	for _, broadcast := range []bool{false, true} {
 		for _, min := range [][2]int64{{3, 3}, {3, 0}, {0, 3}} {
@@ -163,9 +134,9 @@ func TestBelowTheMinimumBothSidesSaySo(t *testing.T) {
 				continue // the sender alone cannot tell
 			}
 			var errs [2]error
-			xs, ys := number(0, 4), number(2, 6)
+			xs, ys := psitest.Number(0, 4), psitest.Number(2, 6)
 			party := func(i int, role func(context.Context, *session.Session, []string, Params) error, items []string) sessiontest.Party {
-				return keepGoing(&errs[i], func(ctx context.Context, s *session.Session) error {
+				return psitest.KeepGoing(&errs[i], func(ctx context.Context, s *session.Session) error {
 					return role(ctx, s, items, Params{MinIntersection: min[i], Broadcast: broadcast})
 				})
 			}
@@ -228,7 +199,7 @@ func bodies(t *testing.T, messages [][]byte, k transcript.Kind) (all []byte) {
 
 // What a party receives is what Reveals and the page say, and nothing else.
 func TestViews(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	for _, p := range []Params{{}, both} {
 		var views [2]sessiontest.View
 		checkIdeal(t, xs, ys, p, intersect(t, record(&views), xs, ys, p))
@@ -249,10 +220,10 @@ func TestViews(t *testing.T) {
 // mask, which the test can see with the dealer's help, encodes the keys.
 func TestMaskedVectorIsUniform(t *testing.T) {
 	n := 30_000
-	ys := number(0, n)
+	ys := psitest.Number(0, n)
 	for name, c := range map[string]oprf.OLE{"silent": nil, "dealer": oprftest.Dealer{}} {
 		var views [2]sessiontest.View
-		r := intersectOver(t, record(&views), c, number(0, 3), ys, Params{}, Params{})
+		r := intersectOver(t, record(&views), c, psitest.Number(0, 3), ys, Params{}, Params{})
 		sessiontest.NoErrors(t, r.out)
 		sent := bodies(t, views[1].Sent(), kindVector)[okvs.SeedSize:]
 		if len(sent)/gf128.Size < n {
@@ -277,7 +248,7 @@ func TestMaskedVectorIsUniform(t *testing.T) {
 // Hashes arrive sorted, so that their order does not follow the table or the
 // bins, and those of keys that are not common are different in every session.
 func TestHashesSayNothingElse(t *testing.T) {
-	xs := number(0, 3000)
+	xs := psitest.Number(0, 3000)
 	p := Params{}
 	form, err := p.hashForm(len(xs), 2)
 	if err != nil {
@@ -286,7 +257,7 @@ func TestHashesSayNothingElse(t *testing.T) {
 	var all [2][]tags.Tag
 	for i := range all {
 		var views [2]sessiontest.View
-		sessiontest.NoErrors(t, intersect(t, record(&views), xs, number(0, 2), p).out)
+		sessiontest.NoErrors(t, intersect(t, record(&views), xs, psitest.Number(0, 2), p).out)
 		body := bodies(t, views[0].Sent(), kindHashes)
 		_, total, err := parseHashes(body, form, 0, len(xs), func(h *tags.Tag) { all[i] = append(all[i], *h) })
 		if err != nil || total != len(xs) {
@@ -310,9 +281,9 @@ func TestHashesSayNothingElse(t *testing.T) {
 }
 
 func TestDuplicatesAreRefusedWithTheirCount(t *testing.T) {
-	xs := append(number(0, 10), "id-000003", "id-000003", "id-000004")
+	xs := append(psitest.Number(0, 10), "id-000003", "id-000003", "id-000004")
 	for _, role := range []int{0, 1} {
-		sides := [2][]string{number(0, 5), number(0, 5)}
+		sides := [2][]string{psitest.Number(0, 5), psitest.Number(0, 5)}
 		sides[role] = xs
 		err := sessiontest.Cause(intersect(t, sessiontest.Net{}, sides[0], sides[1], both).out)
 		if !errors.Is(err, ErrDuplicates) || !strings.Contains(err.Error(), "3 of 13") {
@@ -328,11 +299,11 @@ func TestItemsThatAreNotAsManyAsAnnounced(t *testing.T) {
 	for _, n := range []int{2, 4, -1, MaxRows + 1} {
 		out := sessiontest.Net{}.Run(t,
 			func(ctx context.Context, s *session.Session) error {
-				_, err := Send(ctx, s, items(number(0, 3)), n, both)
+				_, err := Send(ctx, s, psitest.Items(psitest.Number(0, 3)), n, both)
 				return err
 			},
 			func(ctx context.Context, s *session.Session) error {
-				_, err := Receive(ctx, s, items(number(0, 3)), 3, both)
+				_, err := Receive(ctx, s, psitest.Items(psitest.Number(0, 3)), 3, both)
 				return err
 			})
 		if err := sessiontest.Cause(out); !errors.Is(err, ErrSize) {
@@ -347,7 +318,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 		"false_match_bits": {FalseMatchBits: 50},
 		"output":           {Broadcast: true},
 	} {
-		err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, number(0, 2), number(0, 2), Params{}, p).out)
+		err := sessiontest.Cause(intersectEach(t, sessiontest.Net{}, psitest.Number(0, 2), psitest.Number(0, 2), Params{}, p).out)
 		var m *session.MismatchError
 		if !errors.As(err, &m) || m.Field != field {
 			t.Errorf("%s: %v", field, err)
@@ -360,7 +331,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 			return err
 		},
 		func(ctx context.Context, s *session.Session) error {
-			_, err := Receive(ctx, s, items(nil), 0, both)
+			_, err := Receive(ctx, s, psitest.Items(nil), 0, both)
 			return err
 		})
 	var m *session.MismatchError
@@ -369,7 +340,7 @@ func TestMismatchNamesTheField(t *testing.T) {
 	}
 	// Two senders.
 	party := func(ctx context.Context, s *session.Session) error {
-		_, err := Send(ctx, s, items(nil), 0, both)
+		_, err := Send(ctx, s, psitest.Items(nil), 0, both)
 		return err
 	}
 	if err := sessiontest.Cause(sessiontest.Net{}.Run(t, party, party)); !errors.As(err, &m) || m.Field != "sender" {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/psi/ecdh"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
@@ -121,7 +122,7 @@ func TestRealKeyShapes(t *testing.T) {
 				// The first n, and n of which common are among them.
 				xs := all[:n]
 				ys := slices.Concat(all[n-common:n], all[n:min(len(all), 2*n-common)])
-				ys = shuffled(ys, uint64(common))
+				ys = psitest.Shuffled(ys, uint64(common))
 				checkIdeal(t, xs, ys, both, intersectOver(t, sessiontest.Net{}, oprftest.Dealer{}, xs, ys, both, both))
 			}
 			checkIdeal(t, all, all[:n], both, intersect(t, sessiontest.Net{}, all, all[:n], both))
@@ -131,17 +132,17 @@ func TestRealKeyShapes(t *testing.T) {
 
 // The two protocols find the same rows.
 func TestEqualsECDH(t *testing.T) {
-	xs, ys := shuffled(number(0, 900), 1), shuffled(number(600, 1600), 2)
+	xs, ys := psitest.Shuffled(psitest.Number(0, 900), 1), psitest.Shuffled(psitest.Number(600, 1600), 2)
 	r := intersect(t, sessiontest.Net{}, xs, ys, both)
 	checkIdeal(t, xs, ys, both, r)
 	var sender, receiver ecdh.Match
 	sessiontest.NoErrors(t, sessiontest.Net{}.Run(t,
 		func(ctx context.Context, s *session.Session) (err error) {
-			sender, err = ecdh.Send(ctx, s, items(xs), len(xs), ecdh.Params{})
+			sender, err = ecdh.Send(ctx, s, psitest.Items(xs), len(xs), ecdh.Params{})
 			return err
 		},
 		func(ctx context.Context, s *session.Session) (err error) {
-			receiver, err = ecdh.Receive(ctx, s, items(ys), len(ys), ecdh.Params{})
+			receiver, err = ecdh.Receive(ctx, s, psitest.Items(ys), len(ys), ecdh.Params{})
 			return err
 		}))
 	pairs := func(a, b []int32) (ps [][2]int32) {

@@ -2,13 +2,10 @@ package rr22
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,54 +14,26 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/oprf/oprftest"
 	"github.com/yinqiao/yinqiao/mpc/ot"
 	"github.com/yinqiao/yinqiao/mpc/vole"
+	"github.com/yinqiao/yinqiao/psi/psitest"
 	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/session/sessiontest"
 )
 
-// tampering returns a net that puts change between party and its peer, in the
-// session with the label.
-func tampering(party session.PartyID, label string, change sessiontest.Change) sessiontest.Net {
-	return sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
-		if l.Self == party && l.Label == label {
-			return sessiontest.Tamper(ch, change)
-		}
-		return ch
-	}}
-}
-
-// typed says whether err is one that a caller can tell apart.
-func typed(err error) bool {
-	for _, target := range []error{
-		ErrMessage, ErrSize, ErrDisagree, vole.ErrMessage, vole.ErrDisagree, vole.ErrCode, ot.ErrMessage, ot.ErrPoint,
-		errIdle, session.ErrMismatch, session.ErrTooLarge, io.ErrUnexpectedEOF,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
-}
-
-var errIdle = errors.New("idle for too long")
+// faults are the errors of this package, and of those below it, that tampering
+// may end in.
+var faults = []error{ErrMessage, ErrSize, ErrDisagree, vole.ErrMessage, vole.ErrDisagree, vole.ErrCode, ot.ErrMessage, ot.ErrPoint}
 
 // intersectWithin is intersectOver with a deadline of its own for each party.
 func intersectWithin(t testing.TB, net sessiontest.Net, ole oprf.OLE, idle time.Duration, xs, ys []string) (r result) {
 	t.Helper()
-	within := func(f sessiontest.Party) sessiontest.Party {
-		return func(ctx context.Context, s *session.Session) error {
-			ctx, stop := context.WithTimeoutCause(ctx, idle, errIdle)
-			defer stop()
-			return f(ctx, s)
-		}
-	}
 	r.out = net.Run(t,
-		within(func(ctx context.Context, s *session.Session) (err error) {
+		psitest.Within(idle, func(ctx context.Context, s *session.Session) (err error) {
 			r.sender, err = send(ctx, s, dealt(xs, ole), both)
 			return err
 		}),
-		within(func(ctx context.Context, s *session.Session) (err error) {
+		psitest.Within(idle, func(ctx context.Context, s *session.Session) (err error) {
 			r.receiver, err = receive(ctx, s, dealt(ys, ole), both)
 			return err
 		}))
@@ -74,59 +43,20 @@ func intersectWithin(t testing.TB, net sessiontest.Net, ole oprf.OLE, idle time.
 // Every message of either side, changed in every way: the run ends, somebody
 // reports a typed error, and whoever reports none has the right result.
 func TestTampering(t *testing.T) {
-	xs, ys := number(0, 20), number(10, 30)
-	attacks := map[string]func(at int) sessiontest.Change{
-		"flip the kind":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 1) },
-		"flip the number":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 9) },
-		"flip the body":     func(at int) sessiontest.Change { return sessiontest.Flip(at, 19) },
-		"flip further in":   func(at int) sessiontest.Change { return sessiontest.Flip(at, 16+8*40+3) },
-		"flip the last bit": func(at int) sessiontest.Change { return flipLast(at) },
-		"drop":              sessiontest.Drop,
-		"swap":              sessiontest.Swap,
-		"repeat":            sessiontest.Repeat,
-		"cut a byte":        func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1) },
-		"cut everything":    func(at int) sessiontest.Change { return sessiontest.Truncate(at, 1<<20) },
-		"add a byte":        func(at int) sessiontest.Change { return sessiontest.Grow(at, 1) },
-		"add 4 MiB":         func(at int) sessiontest.Change { return sessiontest.Grow(at, session.MaxMessage) },
-		"empty":             func(at int) sessiontest.Change { return sessiontest.Replace(at, nil) },
-	}
+	xs, ys := psitest.Number(0, 20), psitest.Number(10, 30)
 	for _, where := range []struct {
 		label string
 		ole   oprf.OLE
 	}{{"", oprftest.Dealer{}}, {"vole", nil}} {
 		for party, n := range countMessages(t, where.label, where.ole, xs, ys) {
-			for name, attack := range attacks {
-				for at := range n {
-					// When a message is lost both sides may wait for the other,
-					// and only a deadline ends that: a node has one for idle
-					// sessions.
-					idle := time.Hour
-					if name == "drop" || name == "swap" {
-						idle = 150 * time.Millisecond
-					}
-					r := intersectWithin(t, tampering(party, where.label, attack(at)), where.ole, idle, xs, ys)
-					what := fmt.Sprintf("%s of message %d of %s %s", name, at, party, where.label)
-					err := sessiontest.Cause(r.out)
-					switch {
-					case err == nil && name == "repeat" && at == n-1:
-						// Nobody reads past the last message.
-					case err == nil:
-						t.Errorf("%s: nobody noticed", what)
-					case at > 0 && !typed(err) && !errors.Is(err, sessiontest.ErrPeerFailed):
-						t.Errorf("%s: %v", what, err)
-					}
-					if errors.Is(err, job.ErrMinIntersection) {
-						t.Errorf("%s passed for a small intersection", what)
-					}
-					for i, rows := range [][]int32{r.sender.Rows, r.receiver.Rows} {
-						if r.out[i].Err == nil && len(rows) != 10 {
-							t.Errorf("%s: p%d has %d rows and no error", what, i, len(rows))
-						}
-						if r.out[i].Err != nil && rows != nil {
-							t.Errorf("%s: p%d has rows and an error", what, i)
-						}
-					}
+			for a := range psitest.Attacks(n, psitest.FurtherIn) {
+				net := psitest.Tampering(party, where.label, a.Change)
+				r := intersectWithin(t, net, where.ole, a.Idle(150*time.Millisecond), xs, ys)
+				what := fmt.Sprintf("%s %s", party, where.label)
+				if err := a.CheckNoticed(t, what, r.out, faults...); errors.Is(err, job.ErrMinIntersection) {
+					t.Errorf("%v of %s passed for a small intersection", a, what)
 				}
+				a.CheckRows(t, what, r.out, 10, r.sender.Rows, r.receiver.Rows)
 			}
 		}
 	}
@@ -151,19 +81,10 @@ func countMessages(t *testing.T, label string, ole oprf.OLE, xs, ys []string) ma
 	return n
 }
 
-func flipLast(at int) sessiontest.Change {
-	return func(i int, p []byte) [][]byte {
-		if i == at && len(p) > 0 {
-			p[len(p)-1] ^= 0x80
-		}
-		return [][]byte{p}
-	}
-}
-
 // A changed element of the vector cannot be told from another one; the digest
 // tells before a hash of the sender goes out.
 func TestChangedVectorIsFoundBeforeTheHashes(t *testing.T) {
-	xs := number(0, 20)
+	xs := psitest.Number(0, 20)
 	var views [2]sessiontest.View
 	rec := record(&views)
 	net := sessiontest.Net{Wrap: func(l sessiontest.Link, ch session.Channel) session.Channel {
@@ -190,82 +111,56 @@ func TestChangedVectorIsFoundBeforeTheHashes(t *testing.T) {
 // order, and then ends.
 func scripted(t testing.TB, role sessiontest.Party, first bool, frames ...[]byte) error {
 	t.Helper()
-	var got error
-	peer := func(ctx context.Context, s *session.Session) error {
+	return psitest.Scripted(t, role, func(ctx context.Context, s *session.Session) error {
 		from, to := s.Self(), session.PartyID("p0")
 		if !first {
 			from, to = "p0", s.Self()
 		}
 		if err := s.Bind(ctx, Name, both.fields(from, to, dealt(nil, nil))...); err != nil {
-			return nil
+			return err
 		}
-		_, ch, _ := s.Other()
-		ctx, end := context.WithCancel(ctx)
-		defer end()
-		var drained sync.WaitGroup
-		drained.Go(func() { // keeps the window open, until the role has ended
-			defer end() // nobody reads what is still to be sent
-			for {
-				if _, err := ch.Recv(ctx); err != nil {
-					return
-				}
-			}
-		})
-		defer drained.Wait()
-		defer s.CloseSend() // before that: the role may wait for more
-		for i, f := range frames {
-			f = transcript.AppendFrame(nil, transcript.Kind(f[0]), uint64(i), f[1:])
-			if ch.Send(ctx, f) != nil {
-				return nil
-			}
+		sub, err := s.Fork(ctx, "vole") // where it has nothing to say
+		if err != nil {
+			return err
 		}
-		if sub, err := s.Fork(ctx, "vole"); err == nil {
-			sub.CloseSend()
-		}
-		return nil
-	}
-	sessiontest.Net{}.Run(t, keepGoing(&got, role), peer)
-	return got
+		return sub.CloseSend()
+	}, frames...)
 }
-
-func rowsFrame(n uint64) []byte { return binary.AppendUvarint([]byte{byte(kindRows)}, n) }
 
 func TestHostileSizes(t *testing.T) {
 	receiving := func(ctx context.Context, s *session.Session) error {
-		_, err := Receive(ctx, s, items(number(0, 4)), 4, both)
+		_, err := Receive(ctx, s, psitest.Items(psitest.Number(0, 4)), 4, both)
 		return err
 	}
 	sending := func(ctx context.Context, s *session.Session) error {
-		_, err := Send(ctx, s, items(number(0, 4)), 4, both)
+		_, err := Send(ctx, s, psitest.Items(psitest.Number(0, 4)), 4, both)
 		return err
 	}
 	for name, c := range map[string]struct {
 		frame []byte
 		want  error
 	}{
-		"too many rows":         {rowsFrame(MaxRows + 1), ErrSize},
-		"absurdly many rows":    {rowsFrame(1<<63 - 1), ErrSize},
-		"more than a number":    {rowsFrame(1<<64 - 1), ErrMessage},
+		"too many rows":         {psitest.Frame(kindRows, MaxRows+1), ErrSize},
+		"absurdly many rows":    {psitest.Frame(kindRows, 1<<63-1), ErrSize},
+		"more than a number":    {psitest.Frame(kindRows, 1<<64-1), ErrMessage},
 		"no number":             {[]byte{byte(kindRows)}, ErrMessage},
 		"a longer form":         {[]byte{byte(kindRows), 0x84, 0x00}, ErrMessage},
-		"left over":             {append(rowsFrame(4), 0), ErrMessage},
+		"left over":             {append(psitest.Frame(kindRows, 4), 0), ErrMessage},
 		"another kind":          {[]byte{byte(kindVector), 4}, ErrMessage},
 		"a kind of no message":  {[]byte{77, 4}, ErrMessage},
 		"a message of nothing":  {[]byte{0}, ErrMessage},
-		"rows that never come":  {rowsFrame(1 << 28), io.ErrUnexpectedEOF},
-		"a few that never come": {rowsFrame(3), io.ErrUnexpectedEOF},
+		"rows that never come":  {psitest.Frame(kindRows, 1<<28), io.ErrUnexpectedEOF},
+		"a few that never come": {psitest.Frame(kindRows, 3), io.ErrUnexpectedEOF},
 	} {
 		for i, role := range []sessiontest.Party{receiving, sending} {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err := scripted(t, role, i == 0, c.frame)
-			runtime.ReadMemStats(&after)
+			var err error
+			grown := psitest.Allocated(func() { err = scripted(t, role, i == 0, c.frame) })
 			if !errors.Is(err, c.want) && !(c.want == io.ErrUnexpectedEOF && errors.Is(err, io.EOF)) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 			// An announcement costs the peer a few bytes and must not cost us
 			// more than a small set's work.
-			if grown := after.TotalAlloc - before.TotalAlloc; grown > 4*session.MaxMessage {
+			if grown > 4*session.MaxMessage {
 				t.Errorf("%s: %d bytes were allocated", name, grown)
 			}
 		}
@@ -276,7 +171,7 @@ func TestHostileSizes(t *testing.T) {
 // what it likes; everything is framed and sealed properly.
 func lie(count func(int64) int64, matches func([]byte)) sessiontest.Party {
 	return func(ctx context.Context, s *session.Session) error {
-		ys := number(10, 30)
+		ys := psitest.Number(10, 30)
 		r, err := begin(ctx, s, false, dealt(ys, oprftest.Dealer{}), both)
 		if err != nil {
 			return err
@@ -344,12 +239,12 @@ func TestLyingReceiver(t *testing.T) {
 		var got error
 		var rows []int32
 		sessiontest.Net{}.Run(t,
-			keepGoing(&got, func(ctx context.Context, s *session.Session) error {
-				m, err := send(ctx, s, dealt(number(0, 20), oprftest.Dealer{}), Params{MinIntersection: c.minimum, Broadcast: true})
+			psitest.KeepGoing(&got, func(ctx context.Context, s *session.Session) error {
+				m, err := send(ctx, s, dealt(psitest.Number(0, 20), oprftest.Dealer{}), Params{MinIntersection: c.minimum, Broadcast: true})
 				rows = m.Rows
 				return err
 			}),
-			keepGoing(new(error), c.peer))
+			psitest.KeepGoing(new(error), c.peer))
 		if !errors.Is(got, c.want) || (c.want != nil && rows != nil) {
 			t.Errorf("a receiver that %s: %v, want %v", name, got, c.want)
 		}
@@ -371,8 +266,8 @@ func TestLyingSender(t *testing.T) {
 		var got error
 		var m Match
 		sessiontest.Net{}.Run(t,
-			keepGoing(new(error), func(ctx context.Context, s *session.Session) error {
-				xs := number(0, 20)
+			psitest.KeepGoing(new(error), func(ctx context.Context, s *session.Session) error {
+				xs := psitest.Number(0, 20)
 				r, err := begin(ctx, s, true, dealt(xs, oprftest.Dealer{}), both)
 				if err != nil {
 					return err
@@ -392,8 +287,8 @@ func TestLyingSender(t *testing.T) {
 				}
 				return r.link.Send(ctx, kindCheck, nil)
 			}),
-			keepGoing(&got, func(ctx context.Context, s *session.Session) (err error) {
-				m, err = receive(ctx, s, dealt(number(10, 30), oprftest.Dealer{}), both)
+			psitest.KeepGoing(&got, func(ctx context.Context, s *session.Session) (err error) {
+				m, err = receive(ctx, s, dealt(psitest.Number(10, 30), oprftest.Dealer{}), both)
 				return err
 			}))
 		if !errors.Is(got, c.want) || m.Rows != nil {

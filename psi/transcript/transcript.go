@@ -171,7 +171,16 @@ func (l *Link) RecvEmpty(ctx context.Context, k Kind) error {
 	if err != nil {
 		return err
 	}
-	return l.protocol.CheckLength(body, 0, l.protocol.Name(k))
+	return l.Fault(k, l.protocol.CheckLength(body, 0, l.protocol.Name(k)))
+}
+
+// Fault adds to an error about a body of the peer's, nil included, whose it was
+// and of what kind.
+func (l *Link) Fault(k Kind, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w (%s of %s)", err, l.protocol.Name(k), l.peer)
+	}
+	return nil
 }
 
 // SendNumber sends a message whose body is one number, 0 or above.
@@ -186,7 +195,8 @@ func (l *Link) RecvNumber(ctx context.Context, k Kind, limit int64) (int64, erro
 	if err != nil {
 		return 0, err
 	}
-	return l.protocol.ParseNumber(body, limit)
+	n, err := l.protocol.ParseNumber(body, limit)
+	return n, l.Fault(k, err)
 }
 
 // Exchange sends a number, and returns the peer's of the same kind, which is
