@@ -345,8 +345,13 @@ func TestKilledAndSpared(t *testing.T) {
 // TestSparedPartyFails: tax ends the job by itself, and says so.
 func TestSparedPartyFails(t *testing.T) {
 	w, grant := sums(t, spareKind, nil)
+	begun := make(chan struct{}) // at the bank: before that it withdraws the proposal
 	w.step(func(p string, place int) error {
-		if p == "tax" && place == beforeSending {
+		switch {
+		case p == "bank" && place == beforeSending:
+			close(begun)
+		case p == "tax" && place == beforeSending:
+			<-begun
 			return fail("dataset", "its file is gone")
 		}
 		return nil

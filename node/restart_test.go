@@ -236,6 +236,7 @@ func TestRestartEnds(t *testing.T) {
 		w, grant, p := again(t, nil)
 		id := w.cutOff(grant, p)
 		w.isBack()
+		w.ended("gov", id) // the bank waits, to begin again
 		r, err := w.resume("gov", id)
 		must(t, err)
 		p.end <- struct{}{}
@@ -265,8 +266,13 @@ func TestRestartEnds(t *testing.T) {
 	})
 	t.Run("a party's own failure", func(t *testing.T) {
 		w, grant, p := again(t, nil)
+		begun := make(chan struct{}) // at the bank: before that it withdraws the proposal
 		w.step(func(party string, place int) error {
-			if party == "tax" && place == beforeSending {
+			switch {
+			case party == "bank" && place == beforeSending:
+				close(begun)
+			case party == "tax" && place == beforeSending:
+				<-begun
 				return fail("dataset", "its file is gone")
 			}
 			return nil
