@@ -209,3 +209,81 @@ func TestNothingOpenedIsNothingRemembered(t *testing.T) {
 		}
 	}
 }
+
+// Naming other units is no way round the history: by rows, say, the same table
+// without one of them has nothing in common with the one before.
+func TestOtherUnitsAreNotCompared(t *testing.T) {
+	w := newWorld(MaskedDefinition(), 3, "")
+	even(w, 20)
+	for _, rows := range w.rows {
+		for i := range rows {
+			rows[i].bad = rows[i].unit + 1 // names the loan as well
+		}
+	}
+	const measures = `, "measures": [{"of": "sum", "column": "amount", "range": [0, 100]}]`
+	ask(w, byIndustry+measures)
+	for _, l := range lines(t, w) {
+		if l[2] == stats.Suppressed {
+			t.Fatalf("%s is withheld from the first table", l[0])
+		}
+	}
+	w.spec.Params = json.RawMessage(`{"entity": "bad", "max_rows": 1000, "where": [{"column": "unit", "not_in": [10000]}], ` + byIndustry + measures + `}`)
+	for _, l := range lines(t, w) {
+		if l[2] != stats.Suppressed {
+			t.Errorf("%s is shown in both tables, which differ by one loan", l[0])
+		}
+	}
+}
+
+// The manifest tells noise in the measure of the values that carry it.
+func TestNoiseIsToldInTheValuesMeasure(t *testing.T) {
+	deviation := func(scale int) float64 {
+		w := newWorld(MaskedDefinition(), 3, "")
+		even(w, 20)
+		w.spec.Limits.Release.Epsilon = 1
+		ask(w, fmt.Sprintf(`"unit_rows": 1, "measures": [{"of": "variance", "column": "amount", "range": [0, 100], "scale": %d}]`, scale))
+		results, errs := w.run(t)
+		noErrors(t, errs)
+		noise := results["bureau"].Notes["noise"].(map[string]any)
+		return noise["standard_deviation"].(map[string]float64)["squares of amount"]
+	}
+	if a, b := deviation(0), deviation(2); a == 0 || a != b {
+		t.Errorf("the same range has noise of %v, and at scale 2 of %v", a, b)
+	}
+}
+
+// Two requests whose bins, or whose sums' rows, overlap differ by what is in one
+// alone: the second is withheld. Finer bins, and the same rows, are no such thing.
+func TestPartsOfCellsAreHeldAgainstEachOther(t *testing.T) {
+	const (
+		bins   = `"measures": [{"of": "histogram", "column": "amount", "bins": [0, %s, 100]}]`
+		mean   = `"missing": "skip", "measures": [{"of": "mean", "column": "bad", "range": [0, 1]}]`
+		joint  = `"missing": "skip", "measures": [{"of": "covariance", "columns": ["bad", "amount"], "range": [0, 1, 0, 100]}]`
+		spread = `"missing": "skip", "measures": [{"of": "variance", "column": "bad", "range": [0, 1]}]`
+	)
+	for _, c := range []struct {
+		first, second string
+		withheld      bool
+	}{
+		{fmt.Sprintf(bins, "10"), fmt.Sprintf(bins, "11"), true},
+		{fmt.Sprintf(bins, "10"), fmt.Sprintf(bins, "5, 10"), false},
+		{fmt.Sprintf(bins, "5, 10"), fmt.Sprintf(bins, "10"), false},
+		{mean, joint, true},
+		{mean, spread, false},
+	} {
+		w := newWorld(MaskedDefinition(), 3, "")
+		even(w, 20)
+		ask(w, byIndustry+", "+c.first)
+		for _, l := range lines(t, w) {
+			if l[len(l)-1] == stats.Suppressed {
+				t.Fatalf("%s: %s is withheld", c.first, l[0])
+			}
+		}
+		ask(w, byIndustry+", "+c.second)
+		for _, l := range lines(t, w) {
+			if got := l[len(l)-1] == stats.Suppressed; got != c.withheld {
+				t.Errorf("%s after %s: %s is withheld: %t", c.second, c.first, l[0], got)
+			}
+		}
+	}
+}

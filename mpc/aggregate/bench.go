@@ -162,10 +162,15 @@ func (w way) clear(ctx context.Context, spec job.Spec, sources map[session.Party
 		}
 		sum.Add(part.Vector)
 	}
-	mask, err := withhold(ctx, r.plan, inForce, counts, func(i int) disclosure.Count { return supports[i] })
+	mask, err := disclosure.Suppress(inForce, counts, equations(r.plan))
 	if err != nil {
 		return nil, err
 	}
+	narrow, err := unsupported(ctx, r.plan, inForce, func(i int) disclosure.Count { return supports[i] })
+	if err != nil {
+		return nil, err
+	}
+	merge(mask, narrow)
 	r.plan.Zero(sum, mask)
 	t, err := r.plan.Derive(sum, mask, stats.DeriveOptions{RoundTo: inForce.RoundTo})
 	if err != nil {

@@ -28,6 +28,12 @@ func countsShape(plan *stats.Plan) share.Shape {
 	return share.Shape{Wide: n}
 }
 
+// largest is the largest vector that is added.
+func largest(plan *stats.Plan) share.Shape {
+	s, counts := plan.Shape(), countsShape(plan)
+	return share.Shape{Narrow: max(s.Narrow, counts.Narrow), Wide: max(s.Wide, counts.Wide), Huge: s.Huge}
+}
+
 // counts is one party's vector.
 func (h *home) counts() share.Vector {
 	v := share.NewVector(countsShape(h.p.plan))
@@ -66,21 +72,17 @@ func countAt(sum share.Vector, at int) disclosure.Count {
 	return disclosure.Count{Units: int64(x >> unitsShift), Providers: int64(x >> partyBits & most), Flags: int64(x & most)}
 }
 
-// withhold is the cells to withhold: those that the rules withhold, and those of
-// which a counter stands on too little, a bin for instance. Each support is a
-// table of its own with the same equations, and what proves its small cells to
-// be protected holds whatever is withheld besides. at has the counts of all
-// supports, in the order of the vector.
-func withhold(ctx context.Context, plan *stats.Plan, r rules.Set, counts []disclosure.Count, at func(i int) disclosure.Count) ([]bool, error) {
+// unsupported is the cells to withhold because a counter of theirs stands on too
+// little, a bin for instance. Each support is a table of its own with the same
+// equations, and what proves its small cells to be protected holds whatever is
+// withheld besides. at has the counts of all supports, in the order of the vector.
+func unsupported(ctx context.Context, plan *stats.Plan, r rules.Set, at func(i int) disclosure.Count) ([]bool, error) {
 	eqs := equations(plan)
-	mask, err := disclosure.Suppress(r, counts, eqs)
-	if err != nil {
-		return nil, err
-	}
-	table := make([]disclosure.Count, len(counts))
+	mask := make([]bool, plan.Cells())
+	table := make([]disclosure.Count, len(mask))
 	for s := range plan.Supports() {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 		for c := range table {
 			table[c] = at(s*len(table) + c)
@@ -90,9 +92,14 @@ func withhold(ctx context.Context, plan *stats.Plan, r rules.Set, counts []discl
 		if err != nil {
 			return nil, err
 		}
-		for c, withheld := range more {
-			mask[c] = mask[c] || withheld
-		}
+		merge(mask, more)
 	}
 	return mask, nil
+}
+
+// merge withholds what more does, too.
+func merge(mask, more []bool) {
+	for c, withheld := range more {
+		mask[c] = mask[c] || withheld
+	}
 }

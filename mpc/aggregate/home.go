@@ -19,6 +19,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/stats"
 	"github.com/yinqiao/yinqiao/scratch"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/table"
 )
 
 // home is what a contributor has counted, and what it remembers of releases
@@ -139,12 +140,33 @@ func (h *home) newRelease() history.Release {
 		for _, c := range base {
 			categories[plan.Labels(c)[d]] = true
 		}
-		key := digest(g)
-		r.Dims = append(r.Dims, history.Dim{Key: binary.LittleEndian.Uint64(key[:]), Size: len(categories)})
+		r.Dims = append(r.Dims, history.Dim{Key: short(g), Size: len(categories)})
 	}
 	r.Digest, r.Filter = digest(form.Measures), digest([]any{form.Where, form.Missing, form.Entity})
+	for key, parts := range plan.Views() {
+		v := history.View{Key: short(key)}
+		for _, part := range parts {
+			v.Has = append(v.Has, short(part))
+		}
+		slices.Sort(v.Has)
+		r.Views = append(r.Views, v)
+	}
+	slices.SortFunc(r.Views, func(a, b history.View) int { return cmp.Compare(a.Key, b.Key) })
 	r.Parties = digest(slices.Sorted(slices.Values(h.whose)))
+	r.Entity = digest(entity(form, h.p.env.Inputs[0].Schema()))
 	return r
+}
+
+// entity is the columns that name a unit; none where every row is one.
+func entity(f stats.Form, schema table.Schema) []string {
+	if f.Entity != "" {
+		return []string{f.Entity}
+	}
+	names := []string{}
+	for _, k := range schema.Keys() {
+		names = append(names, schema[k].Name)
+	}
+	return names
 }
 
 // digest identifies a part of a form.
@@ -154,6 +176,12 @@ func digest(part any) [sha256.Size]byte {
 		panic("mpc/aggregate: a form that was decoded does not encode: " + err.Error()) // cannot happen
 	}
 	return sha256.Sum256(b)
+}
+
+// short is the first 64 bits of a digest.
+func short(part any) uint64 {
+	d := digest(part)
+	return binary.LittleEndian.Uint64(d[:])
 }
 
 // releaseID names the release in this party's history: all attempts at a run

@@ -149,6 +149,9 @@ func decode(spec job.Spec, way way) (*request, error) {
 	if r.plan, err = stats.NewPlan(r.Form, n); err != nil {
 		return nil, err
 	}
+	if n := largest(r.plan).Len(); way.elements > 0 && n > way.elements {
+		return nil, fmt.Errorf("mpc/aggregate: %d numbers to add, %s adds at most %d: ask for fewer cells, measures or bins, or take %s", n, way.name, way.elements, NameMasked)
+	}
 	return r, nil
 }
 

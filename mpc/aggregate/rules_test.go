@@ -167,6 +167,16 @@ func TestNoiseIsPaidFor(t *testing.T) {
 	}
 }
 
+// manyCells asks for 270,000 cells.
+func manyCells(w *world) {
+	var edges []string
+	for i := range 300 {
+		edges = append(edges, strconv.Itoa(i))
+	}
+	bins := strings.Join(append(edges, "300"), ",")
+	w.spec.Params = json.RawMessage(`{"group_by": [{"column": "year", "bins": [` + bins + `]}, {"column": "amount", "bins": [` + bins + `]}, {"column": "bad", "domain": [0, 1, 2]}], "measures": [{"of": "count"}]}`)
+}
+
 func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -191,6 +201,8 @@ func TestValidate(t *testing.T) {
 		{"sums that wrap", Definition(), func(w *world) {
 			w.spec.Params = json.RawMessage(strings.ReplaceAll(fmt.Sprintf(loanForm, ""), "10000]", "1e15]"))
 		}, "wrap"},
+		{"more than can be encrypted", Definition(), manyCells, "at most 262144"},
+		{"as many under masks", MaskedDefinition(), manyCells, ""},
 		{"bad rules", Definition(), func(w *world) {
 			w.spec.Params = json.RawMessage(fmt.Sprintf(loanForm, `, "rules": {"min_units": -1}`))
 		}, "min_units"},

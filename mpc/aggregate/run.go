@@ -45,6 +45,7 @@ type way struct {
 	assumptions   []string
 	most          int  // contributors
 	majority      bool // a threshold below all must be more than half
+	elements      int  // of a vector, 0 for as many as a plan may have
 	open          func(ctx context.Context, s *session.Session, t terms) (adder, error)
 	// setup is what a run costs before anything is added, and cost what adding a
 	// vector does, of n contributors.
@@ -80,7 +81,7 @@ func (w way) run(ctx context.Context, env job.Env) (job.Result, error) {
 	}
 	engine, err := w.open(ctx, sums, terms{
 		contributors: p.inside, threshold: min(r.threshold(), len(p.inside)), leastInside: p.leastInside(),
-		shape: p.largest(), once: env.Once,
+		shape: largest(p.plan), once: env.Once,
 	})
 	if err != nil {
 		return job.Result{}, errors.Join(err, p.forget(ctx))
@@ -120,12 +121,6 @@ func (p *party) leastInside() int {
 		return len(p.inside)
 	}
 	return int(max(2, min(p.rules.MinProviders, int64(len(p.inside)))))
-}
-
-// largest is the largest vector that is added.
-func (p *party) largest() share.Shape {
-	s, counts := p.plan.Shape(), countsShape(p.plan)
-	return share.Shape{Narrow: max(s.Narrow, counts.Narrow), Wide: max(s.Wide, counts.Wide), Huge: s.Huge}
 }
 
 // orderedPart reports whether ids are some of all, in the same order.
@@ -190,14 +185,18 @@ func (p *party) agreeOnMask(ctx context.Context, engine adder) error {
 		return err
 	}
 	var counts []disclosure.Count
+	var narrow []bool // cells that supports of theirs withhold
 	if slices.Contains(p.gates, p.self()) {
 		counts = make([]disclosure.Count, cells)
 		for c := range counts {
 			counts[c] = countAt(sum, c)
 		}
+		if narrow, err = unsupported(ctx, p.plan, p.rules, func(i int) disclosure.Count { return countAt(sum, cells+i) }); err != nil {
+			return err
+		}
 	}
 	for range maxRounds {
-		more, err := p.agree(ctx, engine, counts, func(i int) disclosure.Count { return countAt(sum, cells+i) })
+		more, err := p.agree(ctx, engine, counts, narrow)
 		switch {
 		case err != nil:
 			return err
@@ -220,9 +219,9 @@ const maxRounds = 8
 
 // agree has the gates say which cells are withheld, and all parties hold that
 // to what they know. It returns nil where all is well, and otherwise, at a gate,
-// at how many parties each cell has to be withheld besides. At a gate counts and
-// supports are what was opened.
-func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Count, supports func(i int) disclosure.Count) (more []int64, err error) {
+// at how many parties each cell has to be withheld besides. At a gate counts are
+// what was opened of cells, and narrow is what that of their supports withholds.
+func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Count, narrow []bool) (more []int64, err error) {
 	cells := p.plan.Cells()
 	var own *verdict
 	if counts != nil {
@@ -230,9 +229,10 @@ func (p *party) agree(ctx context.Context, engine adder, counts []disclosure.Cou
 		for i, id := range p.contributors {
 			own.included[i] = slices.Contains(engine.Included(), id)
 		}
-		if own.mask, err = withhold(ctx, p.plan, p.rules, counts, supports); err != nil {
+		if own.mask, err = disclosure.Suppress(p.rules, counts, equations(p.plan)); err != nil {
 			return nil, err
 		}
+		merge(own.mask, narrow)
 	}
 	v, err := p.mesh.hear(ctx, p.gates, own, len(p.contributors), cells)
 	if err != nil {
@@ -351,7 +351,7 @@ func (p *party) notes(spent *spending) map[string]any {
 		q := p.noise()
 		deviations := make(map[string]float64)
 		for _, c := range p.plan.Sensitivities() {
-			deviations[c.Name] = q.Deviation(c.Touch) * math.Sqrt(float64(len(p.counted)))
+			deviations[c.Name] = q.Deviation(c.Touch) * math.Sqrt(float64(len(p.counted))) / math.Pow10(c.Scale)
 		}
 		n["noise"] = map[string]any{
 			"mechanism": q.Mechanism(), "epsilon": q.Epsilon, "delta": q.Delta,

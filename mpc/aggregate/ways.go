@@ -20,6 +20,7 @@ var encrypted = way{
 	summary:     "make a table of statistics over several parties' rows, added under a key that they hold in parts",
 	assumptions: []string{"rlwe", "rom.sha256", "rom.aes256", "semi-honest"},
 	most:        32,
+	elements:    hesum.MaxElements,
 	open: func(ctx context.Context, s *session.Session, t terms) (adder, error) {
 		return hesum.New(ctx, s, hesum.Params{
 			Contributors: t.contributors, Threshold: t.threshold, Sums: sums, MaxShape: t.shape, Once: t.once, MinIncluded: t.leastInside,
@@ -34,7 +35,7 @@ var encrypted = way{
 		return job.Cost{
 			CPUSeconds: float64(narrow)*(2e-3+1e-4*float64(n)) + float64(wide+huge)*(6e-3+3e-4*float64(n)),
 			Bytes:      int64(n) * int64(n-1+receivers) * (104_000*narrow + 319_000*wide + 369_000*huge),
-			Rounds:     4,
+			Rounds:     5,
 		}
 	},
 }

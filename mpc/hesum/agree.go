@@ -99,13 +99,7 @@ func (e *Engine) agree(ctx context.Context, peers, have set) (decision, error) {
 			reports[i] = *s
 		}
 	}
-	d, err := e.decide(ctx, peers, reports)
-	if err != nil {
-		return d, err
-	}
-	// A party that cannot be heard by the coordinator may live, and go by another.
-	e.lose(peers &^ d.present)
-	return d, nil
+	return e.decide(ctx, peers, reports)
 }
 
 // decide is agree's second half. Contributors are asked in the contract's order.
@@ -269,8 +263,10 @@ func (e *Engine) list(s set) []session.PartyID {
 
 // echo makes sure that everybody goes on with the same decision and has the
 // same messages of those included: digests has theirs by party. A party that is
-// lost before it has answered ends the run if it is one of needed.
-func (e *Engine) echo(ctx context.Context, d decision, digests map[int][digestSize]byte, needed set) error {
+// lost before it has answered ends the run if it is one of needed. One of peers
+// that the decision leaves out must end its messages: if it lives and goes by
+// another decision, either learns of the other's here.
+func (e *Engine) echo(ctx context.Context, peers set, d decision, digests map[int][digestSize]byte, needed set) error {
 	agreed := d
 	if d.coordinator < 0 {
 		agreed.present = 0 // nobody has settled it: a receiver may be lost here and not yet there
@@ -282,18 +278,21 @@ func (e *Engine) echo(ctx context.Context, d decision, digests map[int][digestSi
 	}
 	heard := make([]bool, len(e.parties))
 	differs := make([]error, len(e.parties))
-	err := e.exchange(ctx, d.present,
+	err := e.exchange(ctx, peers,
 		func(int) half {
 			return func(ctx context.Context, l *link) error { return l.send(ctx, e.at, kindEcho, mine) }
 		},
 		func(i int) half {
 			return func(ctx context.Context, l *link) error {
-				theirs, err := l.recv(ctx, e.at, kindEcho, len(mine))
+				// One frame, as long as the sender's decision has it.
+				theirs, err := l.recvFrame(ctx, e.at, kindEcho)
 				if err != nil {
 					return err
 				}
 				heard[i] = true
-				differs[i] = e.compare(i, d, mine, theirs)
+				if differs[i] = e.compare(i, d, mine, theirs); differs[i] == nil && !d.present.has(i) {
+					return fmt.Errorf("%w: it goes by a decision that leaves it out", errDiffers)
+				}
 				return nil
 			}
 		})
@@ -303,6 +302,7 @@ func (e *Engine) echo(ctx context.Context, d decision, digests map[int][digestSi
 	if err := worst(differs); err != nil {
 		return err
 	}
+	e.lose(peers &^ d.present)
 	voices := 0
 	for i := range heard {
 		if needed.has(i) && i != e.self && !heard[i] {
@@ -328,12 +328,16 @@ func (e *Engine) compare(i int, d decision, mine, theirs []byte) error {
 		return &PeerError{Party: e.parties[j], Step: e.at.step, Witness: e.parties[i], Err: what}
 	}
 	switch {
+	case len(theirs) < 1+digestSize:
+		return blame(-1, fmt.Errorf("%w: an echo of %d bytes", errLength, len(theirs)))
 	case mine[0] != theirs[0] && (d.coordinator < 0 || !e.holders.has(int(theirs[0]))):
 		return blame(-1, fmt.Errorf("%w: it names a coordinator that is none", errDiffers))
 	case mine[0] != theirs[0]:
 		return fmt.Errorf("%w: %s follows another coordinator", ErrLost, e.parties[i])
 	case !bytes.Equal(mine[1:][:digestSize], theirs[1:][:digestSize]):
 		return blame(d.coordinator, fmt.Errorf("%w: the decision", errDiffers))
+	case len(theirs) != len(mine):
+		return blame(-1, fmt.Errorf("%w: an echo of %d bytes where %d were due", errLength, len(theirs), len(mine)))
 	}
 	for k, j := range e.indices(d.included) {
 		if at := 1 + digestSize*(k+1); !bytes.Equal(mine[at:][:digestSize], theirs[at:][:digestSize]) {

@@ -30,7 +30,7 @@ type kind byte
 const (
 	kindCommit   kind = 1 + iota // to a contributor's randomness
 	kindReveal                   // that randomness
-	kindPledge                   // commitment to key parts
+	kindPledge                   // commitment to key parts, or to ciphertexts
 	kindPart                     // key parts
 	kindPiece                    // a secret key's pieces, for the receiver alone
 	kindReport                   // whose message has come
@@ -43,7 +43,7 @@ const (
 )
 
 var kindNames = [...]string{
-	kindCommit: "commitment", kindReveal: "randomness", kindPledge: "commitment to key parts", kindPart: "key part",
+	kindCommit: "commitment", kindReveal: "randomness", kindPledge: "commitment to what follows", kindPart: "key part",
 	kindPiece: "piece of a key", kindReport: "report", kindDecision: "decision", kindEcho: "echo", kindVector: "ciphertext",
 	kindShare: "decryption share", kindFault: "word of a fault",
 }

@@ -251,12 +251,24 @@ func (e *Engine) Sum(ctx context.Context, step string, shape share.Shape, v shar
 		return share.Vector{}, nil
 	}
 	sum, err := e.sum(ctx, shape, v, recipients)
+	if err != nil || e.calls == e.params.Sums {
+		e.wipe()
+	}
 	if err != nil {
 		e.used = true
 		e.leave(ctx, err)
 		return share.Vector{}, err
 	}
 	return sum, nil
+}
+
+// wipe overwrites this party's shares of the keys, which open nothing more.
+func (e *Engine) wipe() {
+	for _, k := range e.keys {
+		if k.share != nil {
+			k.share.Wipe()
+		}
+	}
 }
 
 // Included returns the contributors whose data count, in the contract's order;

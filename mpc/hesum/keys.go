@@ -30,7 +30,7 @@ type ownKeys struct {
 // makeKeys is a contributor's part in it.
 func (e *Engine) makeKeys(ctx context.Context) error {
 	peers := e.contributors &^ (1 << e.self)
-	crs, err := e.tossCoins(ctx, peers)
+	crs, coins, err := e.tossCoins(ctx, peers)
 	if err != nil {
 		return err
 	}
@@ -50,13 +50,14 @@ func (e *Engine) makeKeys(ctx context.Context) error {
 	var have set
 	for i, x := range digests {
 		have |= 1 << i
-		digests[i] = [digestSize]byte(e.hash("key", crs[:], x[:]))
+		c := coins[i] // not the reference string: what differs is to name who sent it
+		digests[i] = [digestSize]byte(e.hash("key", c[:], x[:]))
 	}
 	d, err := e.agree(ctx, peers, have)
 	if err != nil {
 		return err
 	}
-	if err := e.echo(ctx, d, digests, e.allNeeded()); err != nil {
+	if err := e.echo(ctx, peers, d, digests, e.allNeeded()); err != nil {
 		return err
 	}
 	e.settle(d)
@@ -79,16 +80,16 @@ func (e *Engine) settle(d decision) {
 
 // tossCoins agrees on a common reference string: a hash of the transcript and
 // of randomness that every contributor has committed to before it sees
-// another's.
-func (e *Engine) tossCoins(ctx context.Context, peers set) (crs [32]byte, err error) {
+// another's. It returns digests of that as well, by party.
+func (e *Engine) tossCoins(ctx context.Context, peers set) (crs [32]byte, digests map[int][digestSize]byte, err error) {
 	coins := make([][]byte, len(e.parties))
 	coins[e.self] = make([]byte, coinSize)
 	if _, err := io.ReadFull(e.sess.Rand(), coins[e.self]); err != nil {
-		return crs, fmt.Errorf("hesum: randomness: %w", err)
+		return crs, nil, fmt.Errorf("hesum: randomness: %w", err)
 	}
 	commits, err := e.swapDigests(ctx, peers, kindCommit, e.commitment(e.self, coins[e.self]))
 	if err != nil {
-		return crs, err
+		return crs, nil, err
 	}
 	err = e.exchange(ctx, peers,
 		func(int) half {
@@ -108,10 +109,10 @@ func (e *Engine) tossCoins(ctx context.Context, peers set) (crs [32]byte, err er
 			}
 		})
 	if err != nil {
-		return crs, err
+		return crs, nil, err
 	}
 	var have set
-	digests := make(map[int][digestSize]byte)
+	digests = make(map[int][digestSize]byte)
 	for i, c := range coins {
 		if c != nil {
 			have |= 1 << i
@@ -120,11 +121,11 @@ func (e *Engine) tossCoins(ctx context.Context, peers set) (crs [32]byte, err er
 	}
 	d, err := e.agree(ctx, peers, have)
 	if err != nil {
-		return crs, err
+		return crs, nil, err
 	}
 	if d.coordinator >= 0 { // otherwise the echo of the keys says it all
-		if err := e.echo(ctx, d, digests, 0); err != nil {
-			return crs, err
+		if err := e.echo(ctx, peers, d, digests, 0); err != nil {
+			return crs, nil, err
 		}
 	}
 	e.settle(d)
@@ -132,7 +133,7 @@ func (e *Engine) tossCoins(ctx context.Context, peers set) (crs [32]byte, err er
 	for _, i := range e.indices(d.included) {
 		all = append(all, []byte(e.parties[i]), coins[i])
 	}
-	return [32]byte(e.hash("crs", all...)), nil
+	return [32]byte(e.hash("crs", all...)), digests, nil
 }
 
 // commitment binds party i to b, which nobody can guess.

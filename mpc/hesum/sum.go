@@ -1,6 +1,7 @@
 package hesum
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -71,7 +72,7 @@ func (e *Engine) sum(ctx context.Context, shape share.Shape, v share.Vector, to 
 	if err != nil {
 		return none, err
 	}
-	if err := e.echo(ctx, d, digests, d.active); err != nil {
+	if err := e.echo(ctx, peers, d, digests, d.active); err != nil {
 		return none, err
 	}
 	e.lose(e.contributors &^ d.included)
@@ -98,6 +99,10 @@ func (e *Engine) sum(ctx context.Context, shape share.Shape, v share.Vector, to 
 // swapVectors sends this party's vector, encrypted, to all peers and gets
 // theirs, by party. It returns a digest of each party's ciphertexts as well. One
 // that was seen before, at any time in the run, is refused.
+//
+// Contributors pledge their ciphertexts before any is shown: who could choose
+// its own after seeing the others' would choose the sum, and honest shares of a
+// chosen sum give the key away.
 func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v share.Vector) ([][]*tbgv.Ciphertext, map[int][digestSize]byte, error) {
 	cts := make([][]*tbgv.Ciphertext, len(e.parties))
 	hashes := make([][][digestSize]byte, len(e.parties))
@@ -112,6 +117,14 @@ func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v shar
 			hashes[e.self] = append(hashes[e.self], sha256.Sum256(b))
 		}
 		told = func(int) half { return sendAll(e.at, kindVector, frames) }
+	}
+	var pledges [][]byte
+	if e.holders.has(e.self) {
+		var err error
+		pledges, err = e.swapDigests(ctx, e.holders&^(1<<e.self), kindPledge, e.commitment(e.self, joined(hashes[e.self])))
+		if err != nil {
+			return nil, nil, err
+		}
 	}
 	err := e.exchange(ctx, peers, told, func(i int) half {
 		if !e.holders.has(i) {
@@ -131,6 +144,9 @@ func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v shar
 				}
 				theirs, sums = append(theirs, ct), append(sums, sha256.Sum256(b))
 			}
+			if pledges != nil && !bytes.Equal(e.commitment(i, joined(sums)), pledges[i]) {
+				return fmt.Errorf("%w: its ciphertexts", errForged)
+			}
 			cts[i], hashes[i] = theirs, sums
 			return nil
 		}
@@ -138,24 +154,39 @@ func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v shar
 	if err != nil {
 		return nil, nil, err
 	}
+	digests, err := e.remember(hashes)
+	return cts, digests, err
+}
+
+// remember keeps the digests of all ciphertexts of a step, and returns one for
+// each party that has sent any.
+func (e *Engine) remember(hashes [][][digestSize]byte) (map[int][digestSize]byte, error) {
 	digests := make(map[int][digestSize]byte)
 	// Own ciphertexts first: whoever else sends one of them has copied it. Of two
 	// others that send the same in one step the later is named.
 	for _, i := range append([]int{e.self}, e.order...) {
-		if _, done := digests[i]; done || cts[i] == nil {
+		if _, done := digests[i]; done || hashes[i] == nil {
 			continue
 		}
 		all := sha256.New()
 		for _, h := range hashes[i] {
 			if j, ok := e.seen[h]; ok {
-				return nil, nil, &PeerError{Party: e.parties[i], Step: e.at.step, Err: fmt.Errorf("%w: %s has sent it", errRepeated, e.parties[j])}
+				return nil, &PeerError{Party: e.parties[i], Step: e.at.step, Err: fmt.Errorf("%w: %s has sent it", errRepeated, e.parties[j])}
 			}
 			e.seen[h] = i
 			all.Write(h[:])
 		}
 		digests[i] = [digestSize]byte(all.Sum(nil))
 	}
-	return cts, digests, nil
+	return digests, nil
+}
+
+func joined(hashes [][digestSize]byte) []byte {
+	var b []byte
+	for _, h := range hashes {
+		b = append(b, h[:]...)
+	}
+	return b
 }
 
 func sendAll(at place, k kind, messages [][]byte) half {

@@ -334,7 +334,8 @@ func TestForeignVector(t *testing.T) {
 	}
 }
 
-// TestRepeatedCiphertext: one that its sender, or another party, has sent before.
+// TestRepeatedCiphertext: one that its sender, or another party, has sent before,
+// in the place of one that was pledged; and with the pledge that belongs to it.
 func TestRepeatedCiphertext(t *testing.T) {
 	c := setup{4, 4, 4, share.Shape{Narrow: 3}, [][]int{{0}, {0}}, 0}
 	inputs := c.random(9)
@@ -357,9 +358,20 @@ func TestRepeatedCiphertext(t *testing.T) {
 		outs := c.run(t, &cluster{wrap: wrap}, inputs)
 		for _, i := range []int{0, 2, 3} {
 			var fault *PeerError
-			if !errors.As(outs[i].err, &fault) || fault.Party != "p1" || !errors.Is(fault, errRepeated) || len(outs[i].sums) != 1 {
+			if !errors.As(outs[i].err, &fault) || fault.Party != "p1" || !errors.Is(fault, errForged) || len(outs[i].sums) != 1 {
 				t.Errorf("%s: p%d ends with %v", name, i, outs[i].err)
 			}
+		}
+	}
+	e := &Engine{parties: sessiontest.PartyIDs(3), order: []int{0, 1, 2}, self: 2, seen: make(map[[digestSize]byte]int)}
+	x, y, z, u := [digestSize]byte{1}, [digestSize]byte{2}, [digestSize]byte{3}, [digestSize]byte{4}
+	if d, err := e.remember([][][digestSize]byte{{x}, {y}, {z}}); err != nil || len(d) != 3 || d[0] == d[1] {
+		t.Errorf("three different ciphertexts give %d digests, %v", len(d), err)
+	}
+	for who, hashes := range map[session.PartyID][][][digestSize]byte{"p1": {{u}, {x}, nil}, "p0": {{z}, nil, nil}} {
+		var fault *PeerError
+		if _, err := e.remember(hashes); !errors.As(err, &fault) || fault.Party != who || !errors.Is(err, errRepeated) {
+			t.Errorf("one that %s repeats gives %v", who, err)
 		}
 	}
 }

@@ -27,21 +27,21 @@ func TestViews(t *testing.T) {
 	}{
 		"n of n": {
 			n,
-			slices.Concat([]kind{kindCommit, kindReveal, kindPledge, kindPart, kindEcho}, narrowAndHuge, []kind{kindEcho}),
+			slices.Concat([]kind{kindCommit, kindReveal, kindPledge, kindPart, kindEcho, kindPledge}, narrowAndHuge, []kind{kindEcho}),
 			slices.Concat(narrowAndHuge, []kind{kindEcho, kindShare, kindShare}),
-			slices.Concat([]kind{kindCommit, kindReveal, kindPledge, kindPart, kindEcho}, narrowAndHuge, []kind{kindEcho}),
+			slices.Concat([]kind{kindCommit, kindReveal, kindPledge, kindPart, kindEcho, kindPledge}, narrowAndHuge, []kind{kindEcho}),
 			slices.Concat(narrowAndHuge, []kind{kindEcho, kindShare, kindShare}),
 		},
 		"t of n": {
 			k,
 			[]kind{
 				kindCommit, kindReveal, kindReport, kindEcho, kindPledge, kindPart, kindPiece, kindReport, kindEcho,
-				kindVector, kindReport, kindEcho, kindShare,
+				kindPledge, kindVector, kindReport, kindEcho, kindShare,
 			},
 			[]kind{kindVector, kindReport, kindEcho, kindShare},
 			[]kind{
 				kindCommit, kindReveal, kindReport, kindDecision, kindEcho, kindPledge, kindPart, kindPiece, kindReport, kindDecision, kindEcho,
-				kindVector, kindReport, kindDecision, kindEcho, kindShare,
+				kindPledge, kindVector, kindReport, kindDecision, kindEcho, kindShare,
 			},
 			[]kind{kindVector, kindReport, kindDecision, kindEcho, kindShare},
 		},

@@ -124,6 +124,65 @@ func TestDifferentRosters(t *testing.T) {
 	}
 }
 
+// A coordinator, itself a contributor, that tells each half of the others that
+// the other half is lost gets shares from one half at most. From both it would
+// have both masks of everybody.
+func TestDisjointSets(t *testing.T) {
+	w := &world{contributors: 5, threshold: 3, shape: share.Shape{Narrow: 10}}
+	ids := w.ids()
+	halves := []set{setOf(0) | setOf(1), setOf(2) | setOf(3)}
+	var v views
+	v.record(w)
+	w.run(t, func(ctx context.Context, i int, e *Engine) error {
+		if i != 4 {
+			return sum(w, ids[4:], "counts")(ctx, i, e)
+		}
+		st, err := e.newStep("counts", w.shape, share.NewVector(w.shape), ids[4:])
+		if err != nil {
+			return err
+		}
+		for _, do := range []func(context.Context) error{
+			st.deal, st.agreeRoster,
+			func(ctx context.Context) error { return st.exchangeInputs(ctx, share.NewVector(w.shape)) },
+		} {
+			if err := do(ctx); err != nil {
+				return err
+			}
+		}
+		var tasks []task
+		for _, half := range halves {
+			told := &echo{roster: st.roster, survivors: half | setOf(4)}
+			for k := range st.roster.all() {
+				told.digests = append(told.digests, st.deals[k].digest)
+			}
+			for _, l := range st.contributors(half) {
+				tasks = append(tasks, task{l, func(ctx context.Context) error {
+					if err := l.send(ctx, kindSurvivors, &st.tag, newFrame(sets(told.survivors, st.roster.without(told.survivors)))); err != nil {
+						return nil
+					}
+					_ = l.send(ctx, kindEcho, &st.tag, newFrame(told.append(nil)))
+					for _, k := range []kind{kindEcho, kindReveal} {
+						if _, err := l.receive(ctx, k, st); err != nil {
+							return nil // it has found out
+						}
+					}
+					return nil
+				}})
+			}
+		}
+		return together(ctx, tasks)
+	})
+	var revealed [2]int
+	for k, half := range halves {
+		for i := range half.all() {
+			revealed[k] += v.sent(ids[i], ids[4], kindReveal)
+		}
+	}
+	if revealed[0] > 0 && revealed[1] > 0 {
+		t.Errorf("%d and %d contributors of the two halves revealed shares", revealed[0], revealed[1])
+	}
+}
+
 // The fewest that may be included count beside the threshold.
 func TestTooFewIncluded(t *testing.T) {
 	w := &world{contributors: 5, receivers: 1, threshold: 3, least: 4, shape: share.Shape{Narrow: 10}}

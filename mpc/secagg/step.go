@@ -425,7 +425,8 @@ func (s *step) hearSurvivors(ctx context.Context) error {
 }
 
 // confirm makes sure, before anything is revealed, that every survivor that is
-// left was told the same sets and holds the same public keys.
+// left was told the same sets and holds the same public keys; and that whoever
+// was left out goes on with no other set.
 func (s *step) confirm(ctx context.Context) error {
 	own := &echo{roster: s.roster, survivors: s.survivors}
 	for i := range s.roster.all() {
@@ -455,6 +456,10 @@ func (s *step) confirm(ctx context.Context) error {
 				return s.compare(l, own, body)
 			}})
 	}
+	for _, l := range s.contributors(s.candidates.without(s.survivors)) {
+		frame := newFrame(body)
+		tasks = append(tasks, task{l, func(ctx context.Context) error { return s.hearLeftOut(ctx, l, own, frame) }})
+	}
 	if err := together(ctx, tasks); err != nil {
 		return err
 	}
@@ -468,6 +473,27 @@ func (s *step) confirm(ctx context.Context) error {
 		return s.lost("%d contributors are left to open the sum, %d are needed", confirmed, s.e.p.Threshold)
 	}
 	return nil
+}
+
+// hearLeftOut waits for the end of the messages of a contributor that is none of
+// the survivors: it ends them when it is told so, or loses the coordinator. One
+// that was told another set sends its echo instead, as this party does: without
+// that, two groups of contributors that know of each other as left out would
+// both reveal their shares, and together they open single vectors.
+func (s *step) hearLeftOut(ctx context.Context, l *link, own *echo, frame []byte) error {
+	pair, stop := context.WithCancel(ctx)
+	sent := make(chan error, 1)
+	go func() { sent <- l.send(pair, kindEcho, &s.tag, frame) }()
+	body, err := l.receive(ctx, kindEcho, s)
+	stop() // it need not take what it is sent
+	<-sent
+	if err != nil {
+		return err
+	}
+	if err := s.compare(l, own, body); err != nil {
+		return err
+	}
+	return s.fault(l, fmt.Errorf("%w: confirms one that it is not in", ErrSurvivors))
 }
 
 // compare holds an echo of l to the own one.

@@ -48,9 +48,12 @@ func (e *RowError) Unwrap() error { return e.Err }
 // Part is one party's own counts, in the clear: what it has before anything is
 // suppressed, encrypted or masked.
 type Part struct {
-	Rows   int64        // rows counted
-	Units  []int64      // distinct units of each cell, margins included
-	Vector share.Vector // the counters, of the plan's Shape
+	Rows  int64   // rows counted
+	Units []int64 // distinct units of each cell, margins included
+	// Supports is the distinct units of each support of each cell: of support s in
+	// cell c at s·Cells()+c.
+	Supports []int64
+	Vector   share.Vector // the counters, of the plan's Shape
 	// Members says which units are in which cells, margins left out: sorted by
 	// unit, then cell, each pair once. 16 bytes each.
 	Members []Member
@@ -96,8 +99,9 @@ const blockRows = 8192
 // one. The same seed gives the same units.
 //
 // Names are compared as the table has them, byte by byte. Memory is at most 48
-// bytes a row counted, 4 more for what Members say of values, 24 for each summed
-// column where Largest is set, and the counters.
+// bytes a row counted, 4 more for what Members say of values, 4 for each binned
+// column and 4 where missing values are skipped, 24 for each summed column where Largest is set, and the
+// counters.
 func (p *Plan) Count(ctx context.Context, src table.Source, seed [32]byte, opt CountOptions) (*Part, error) {
 	c, err := newCounting(p, src, seed, opt)
 	if err != nil {
@@ -155,6 +159,11 @@ type counting struct {
 	largest int
 	tops    []topColumn
 	amounts []uint64 // of each row counted, the absolute value of each of tops
+	// inSupport is, of each row counted, its supports of each binned column, or -1,
+	// and the place in patterns of all others.
+	inSupport []int32
+	patterns  [][]int32
+	patternAt map[string]int32 // by which columns are missing
 }
 
 // topColumn is a summed column whose absolute values are kept.
@@ -194,7 +203,7 @@ func newCounting(p *Plan, src table.Source, seed [32]byte, opt CountOptions) (*c
 	if err != nil {
 		return nil, fmt.Errorf("stats: %w", err)
 	}
-	c := &counting{Plan: p, src: src, selected: selected, schema: selected.Schema(), hash: newHasher(seed)}
+	c := &counting{Plan: p, src: src, selected: selected, schema: selected.Schema(), hash: newHasher(seed), patternAt: make(map[string]int32)}
 	c.key = binary.LittleEndian.Uint64(c.hash.buf)
 	for _, u := range unit {
 		c.unitCols = append(c.unitCols, c.schema.Index(u))
@@ -325,6 +334,7 @@ func (c *counting) block(ctx context.Context, lo, hi int) error {
 		c.add(i)
 	}
 	c.digest()
+	c.support()
 	if k := len(c.tops); k > 0 {
 		c.amounts = room(c.amounts, k*len(c.rows))
 		for r := range c.rows {

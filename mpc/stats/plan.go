@@ -42,6 +42,10 @@ type Plan struct {
 	places  []place
 	shape   share.Shape // of one cell
 	derived []derivation
+
+	sorted   []support // those that are bins first
+	binned   int       // how many are
+	supports int       // of each cell
 }
 
 // dim is a dimension of the cells. With margins it has one more place, the last,
@@ -163,6 +167,9 @@ func (p *Plan) lay() error {
 	for i := range p.form.Measures {
 		l.measure = i
 		l.derived = append(l.derived, l.derivation(&p.form.Measures[i]))
+	}
+	if err := l.classes(); err != nil {
+		return err
 	}
 	for i := range p.places {
 		c := &p.places[i]
@@ -420,8 +427,9 @@ type Counter struct {
 	Name string // what it sums, for people
 	Bits int    // the part of the vector that it is in: 32, 64 or 96
 	At   int    // its first place there; cell c's is At+c
-	// Unit is the most that one row changes it by, in the counter's own units,
-	// which are 10^-scale of the column or the product of two.
+	// Scale is how many decimals it has: it counts multiples of 10^-Scale.
+	Scale int
+	// Unit is the most that one row changes it by, in multiples of 10^-Scale.
 	Unit *big.Int
 	// Touch is the most that one unit changes it by in one cell (L∞): Unit times
 	// the form's UnitRows. It is nil where the form declares none.
@@ -438,6 +446,12 @@ func (p *Plan) Sensitivities() []Counter {
 	for i := range p.places {
 		c := &p.places[i]
 		cs[i] = Counter{Name: c.name, Bits: c.bits, At: c.at * p.cells, Unit: new(big.Int).Set(c.unit)}
+		switch c.op {
+		case value:
+			cs[i].Scale = p.columns[c.a].scale
+		case product:
+			cs[i].Scale = p.columns[c.a].scale + p.columns[c.b].scale
+		}
 		if p.form.UnitRows > 0 {
 			cs[i].Touch = new(big.Int).Mul(c.unit, big.NewInt(p.form.UnitRows))
 		}

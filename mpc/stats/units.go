@@ -115,6 +115,7 @@ func (c *counting) distinct(ctx context.Context, part *Part) error {
 			var value uint32 // the same whatever the order of rows
 			for ; i < len(m) && m[i].Unit == unit && m[i].Cell == cell; i++ {
 				t.contribute(m[i].Value)
+				t.supported(m[i].Value)
 				value += c.values[m[i].Value] | 1
 			}
 			t.leave()
@@ -128,6 +129,7 @@ func (c *counting) distinct(ctx context.Context, part *Part) error {
 	}
 	part.Members = m[:kept:kept]
 	part.Units = t.units
+	part.Supports = t.supports
 	part.Tops = t.tops
 	return nil
 }
@@ -148,6 +150,13 @@ type tally struct {
 	tops    []Top
 	here    []uint64 // of each of tops: the unit's contribution to the cell entered
 	given   []uint64 // of each cell, one for each of tops: the unit's contribution
+
+	inSupport []int32 // of each row; see counting
+	width     int
+	binned    int
+	patterns  [][]int32
+	supports  []int64 // units of each support and cell
+	seen      []int32 // the last unit that was counted there
 }
 
 func newTally(c *counting) *tally {
@@ -155,6 +164,10 @@ func newTally(c *counting) *tally {
 		units: make([]int64, c.cells), stamp: make([]int32, c.cells),
 		amounts: c.amounts, keep: c.largest,
 		here: make([]uint64, len(c.tops)), given: make([]uint64, len(c.tops)*c.cells),
+		inSupport: c.inSupport, width: c.supportWidth(), binned: c.binned, patterns: c.patterns,
+	}
+	if n := c.supports * c.cells; n > 0 {
+		t.supports, t.seen = make([]int64, n), make([]int32, n)
 	}
 	if c.form.Margins {
 		for d := range c.dims {

@@ -15,6 +15,10 @@ type overlay struct {
 	pairs []cellPair
 	byA   [][]int32 // the pairs of each label of a
 	byB   [][]int32
+	// others is 1 where a query of one release stands for units besides its own that
+	// no query of the other does: other parties' units are counted, or other parts
+	// of cells are shown.
+	others int64
 }
 
 // denseCells bounds the table of counts that is not a map.
@@ -25,6 +29,9 @@ const denseCells = 1 << 22
 // that came.
 func lay(a, b *labelled) *overlay {
 	o := &overlay{a: a, b: b}
+	if different(a.Parties, b.Parties) || clash(a.Views, b.Views) {
+		o.others = 1
+	}
 	valued := a.value != nil && b.value != nil && a.Digest == b.Digest
 	width := len(b.cells) + 1
 	var dense []int64
@@ -105,7 +112,7 @@ func merge(x, y []uint64, f func(i, k int)) {
 
 // flip exchanges the two releases.
 func (o *overlay) flip() *overlay {
-	f := &overlay{a: o.b, b: o.a, byA: o.byB, byB: o.byA, pairs: make([]cellPair, len(o.pairs))}
+	f := &overlay{a: o.b, b: o.a, others: o.others, byA: o.byB, byB: o.byA, pairs: make([]cellPair, len(o.pairs))}
 	for k, p := range o.pairs {
 		f.pairs[k] = cellPair{p.b, p.a, p.n}
 	}
@@ -140,7 +147,7 @@ func (c *checker) compare(o *overlay) {
 			continue // the total of what is new: unions sees to it, cell by cell
 		}
 		a, b := o.a.count[qa], o.b.count[qb]
-		if differ(a-n, b-n, c.least) && 2*n >= max(a, b) {
+		if differ(a-n+o.others, b-n+o.others, c.least) && 2*n >= max(a, b) {
 			c.flag(qb)
 		}
 	}
@@ -212,7 +219,7 @@ func (c *checker) unions(o *overlay, found func(q int32, parts []part)) {
 				}
 			}
 		}
-		if differ(o.a.count[q]-both, size-both, c.least) && 2*both >= max(o.a.count[q], size) {
+		if differ(o.a.count[q]-both+o.others, size-both+o.others, c.least) && 2*both >= max(o.a.count[q], size) {
 			found(int32(q), parts)
 		}
 		for _, k := range members {

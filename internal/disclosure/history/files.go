@@ -120,6 +120,16 @@ func encode(r *Release) []byte {
 		}
 	}
 	b = append(b, r.Filter[:]...)
+	b = append(b, r.Parties[:]...)
+	b = append(b, r.Entity[:]...)
+	b = binary.AppendUvarint(b, uint64(len(r.Views)))
+	for _, v := range r.Views {
+		b = binary.LittleEndian.AppendUint64(b, v.Key)
+		b = binary.AppendUvarint(b, uint64(len(v.Has)))
+		for _, h := range v.Has {
+			b = binary.LittleEndian.AppendUint64(b, h)
+		}
+	}
 	dims := byte(0) // one more than there are, 0 for nil
 	if r.Dims != nil {
 		dims = byte(len(r.Dims)) + 1
@@ -178,6 +188,23 @@ func decode(b []byte) (*Release, error) {
 		}
 	}
 	copy(r.Filter[:], d.Fixed(len(r.Filter)))
+	copy(r.Parties[:], d.Fixed(len(r.Parties)))
+	copy(r.Entity[:], d.Fixed(len(r.Entity)))
+	if views := d.Uvarint(min(maxViews, uint64(d.Len()/9))); views > 0 {
+		r.Views = make([]View, views)
+	}
+	for i := range r.Views {
+		v := View{Key: d.Uint64()}
+		if n := d.Uvarint(min(maxViews, uint64(d.Len()/8))); n > 0 {
+			v.Has = make([]uint64, n)
+		}
+		for k := range v.Has {
+			v.Has[k] = d.Uint64()
+		}
+		if r.Views[i] = v; d.Err() != nil {
+			break
+		}
+	}
 	if dims := int(d.Byte()); dims > maxDims+1 {
 		return nil, fmt.Errorf("%w: dimensions", ErrDamaged)
 	} else if dims > 0 {

@@ -19,7 +19,8 @@ func sampleRelease(seed uint64) Release {
 	rows := people(rng, 50, [3]int{3, 4, 2})
 	r := tabulate(fmt.Sprintf("run %d", seed), rows, 12, func(r row) int { return r.attr[0]*4 + r.attr[1] }, []int32{0, 1, 2, 3}, []int32{3, 7, 11}, all(12))
 	r.Dims = []Dim{{7, 3}, {8, 4}}
-	r.Digest[0], r.Filter[31] = 9, 5
+	r.Digest[0], r.Filter[31], r.Parties[1], r.Entity[2] = 9, 5, 6, 7
+	r.Views = []View{{3, []uint64{1, 1 << 63}}, {9, nil}}
 	for i := range r.Members {
 		r.Members[i].Value = rng.Uint32()
 	}

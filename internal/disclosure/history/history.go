@@ -13,6 +13,7 @@
 package history
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -67,11 +68,47 @@ type Release struct {
 	Dims []Dim
 	// Filter is a hash of what rows had to satisfy to be counted.
 	Filter [32]byte
+	// Parties is a hash of whose units were counted, this node's among them. Two
+	// releases over those of different parties differ by what some of them have,
+	// in every cell, however much or little that is. Zero is not told.
+	Parties [32]byte
+	// Entity is a hash of what names a unit. Where two releases have units of
+	// different kinds, nothing tells by whom they differ. Zero is not told.
+	Entity [32]byte
+	// Views are what sums within cells stand on, by Key, ascending.
+	Views []View
 	// Members are sorted by Unit, then Cell. 16 bytes each.
 	Members []Member
 	Digest  [32]byte // of what was summed
 	// Shown are the base cells and then groups that were released; nil means all.
 	Shown []bool
+}
+
+// View says of which parts of a cell a number is shown: the edges of a column's
+// bins, or the sets of columns of which none is missing where a column is
+// summed. Two releases whose parts of the same number are neither those of one
+// and more show differences of parts, which may be few units.
+type View struct {
+	Key uint64   // a hash of the number
+	Has []uint64 // hashes of edges or sets, ascending
+}
+
+// maxViews bounds views and all that they have, together.
+const maxViews = 1 << 20
+
+// clash reports whether there is a number of which two releases show parts that
+// only differences relate.
+func clash(a, b []View) bool {
+	within := func(x, y []uint64) bool {
+		return !slices.ContainsFunc(x, func(h uint64) bool { _, ok := slices.BinarySearch(y, h); return !ok })
+	}
+	for _, v := range a {
+		i, ok := slices.BinarySearchFunc(b, v.Key, func(w View, key uint64) int { return cmp.Compare(w.Key, key) })
+		if ok && !within(v.Has, b[i].Has) && !within(b[i].Has, v.Has) {
+			return true
+		}
+	}
+	return false
 }
 
 // Dim is a dimension of a table. Two dimensions with the same Key have the same
@@ -110,6 +147,13 @@ func (r *Release) Validate() error {
 		}
 		if cells != r.Cells || len(r.Dims) > maxDims {
 			return bad("dimensions that do not make the cells")
+		}
+	}
+	views := len(r.Views)
+	for i, v := range r.Views {
+		views += len(v.Has)
+		if i > 0 && v.Key <= r.Views[i-1].Key || !slices.IsSorted(v.Has) || views > maxViews {
+			return bad("views not in order, or too many")
 		}
 	}
 	entries := 0

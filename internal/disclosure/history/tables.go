@@ -71,7 +71,8 @@ func (c *checker) compareTables(o *overlay, s *alignment) {
 			}
 		}
 		flagged := c.compareTable(o, s, project(s.common, s.cells, dims), cells, bad)
-		if subset == 1<<len(s.common)-1 {
+		// What other parties have more is in every margin, and not in a cell alone.
+		if subset == 1<<len(s.common)-1 && o.others == 0 {
 			bad = flagged
 		}
 	}
@@ -140,7 +141,7 @@ func (c *checker) compareTable(o *overlay, s *alignment, margin []int32, cells i
 	differs := make([]bool, cells)
 	parts := make(map[int32][]part)
 	for at := range differs {
-		differs[at] = anyA[at] && anyB[at] && differ(sizeA[at]-both[at], sizeB[at]-both[at], c.least)
+		differs[at] = anyA[at] && anyB[at] && differ(sizeA[at]-both[at]+o.others, sizeB[at]-both[at]+o.others, c.least)
 	}
 	for k, at := range inB {
 		if differs[at] && usedB[k] {

@@ -37,7 +37,8 @@ type Set struct {
 	// RoundTo is the base that released counts and sums are rounded to.
 	RoundTo int64 `yaml:"round_to" json:"round_to,omitempty"`
 	// Epsilon and Delta ask for noise: every release is differentially private
-	// with at most these. 0 asks for none.
+	// with at most these. An Epsilon of 0 asks for none; beside another, a Delta of
+	// 0 is one.
 	Epsilon float64 `yaml:"epsilon" json:"epsilon,omitempty"`
 	Delta   float64 `yaml:"delta" json:"delta,omitempty"`
 	// BudgetEpsilon and BudgetDelta bound the sum over all releases of a grant.
@@ -113,8 +114,14 @@ func Strictest(sets ...Set) Set {
 		r.DominancePercent = smaller(r.DominancePercent, s.DominancePercent)
 		r.PPercent = max(r.PPercent, s.PPercent)
 		r.RoundTo = coarser(r.RoundTo, s.RoundTo)
-		r.Epsilon = smaller(r.Epsilon, s.Epsilon)
-		r.Delta = smaller(r.Delta, s.Delta)
+		switch {
+		case s.Epsilon == 0: // asks for no noise
+		case r.Epsilon == 0:
+			r.Epsilon, r.Delta = s.Epsilon, s.Delta
+		default:
+			// A delta of 0 beside an epsilon is the strictest there is.
+			r.Epsilon, r.Delta = min(r.Epsilon, s.Epsilon), min(r.Delta, s.Delta)
+		}
 		r.BudgetEpsilon = smaller(r.BudgetEpsilon, s.BudgetEpsilon)
 		r.BudgetDelta = smaller(r.BudgetDelta, s.BudgetDelta)
 	}

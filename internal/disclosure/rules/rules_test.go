@@ -8,11 +8,14 @@ import (
 
 func TestStrictest(t *testing.T) {
 	grant := Set{MinUnits: 5, DominanceUnits: 1, DominancePercent: 80, RoundTo: 4, Epsilon: 2}
-	own := Set{MinUnits: 20, DominanceUnits: 2, DominancePercent: 85, PPercent: 10, RoundTo: 6, Delta: 1e-6}
+	own := Set{MinUnits: 20, DominanceUnits: 2, DominancePercent: 85, PPercent: 10, RoundTo: 6, Epsilon: 3, Delta: 1e-6}
 	got := Strictest(grant, own, Set{})
-	want := Set{MinUnits: 20, DominanceUnits: 2, DominancePercent: 80, PPercent: 10, RoundTo: 12, Epsilon: 2, Delta: 1e-6}
+	want := Set{MinUnits: 20, DominanceUnits: 2, DominancePercent: 80, PPercent: 10, RoundTo: 12, Epsilon: 2}
 	if got != want {
 		t.Errorf("Strictest = %+v, want %+v", got, want)
+	}
+	if got := Strictest(Set{Epsilon: 1, Delta: 1e-6}, Set{}, Set{Epsilon: 2, Delta: 1e-7}); got != (Set{Epsilon: 1, Delta: 1e-7}) {
+		t.Errorf("of two with a delta the strictest is %+v", got)
 	}
 	if f := (Set{}).InForce(); f.MinUnits != DefaultMinUnits || f.MinProviders != DefaultMinProviders {
 		t.Errorf("without a word the rules in force are %+v", f)
@@ -28,7 +31,7 @@ func TestStrictestIsAJoin(t *testing.T) {
 		return Set{
 			MinUnits: rapid.Int64Range(0, 50).Draw(t, "units"), MinProviders: rapid.Int64Range(0, 5).Draw(t, "providers"),
 			PPercent: rapid.Float64Range(0, 30).Draw(t, "p"), RoundTo: rapid.Int64Range(0, 30).Draw(t, "round"),
-			Epsilon: rapid.Float64Range(0, 4).Draw(t, "eps"),
+			Epsilon: rapid.Float64Range(0, 4).Draw(t, "eps"), Delta: rapid.SampledFrom([]float64{0, 1e-7, 1e-6}).Draw(t, "delta"),
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
@@ -36,7 +39,7 @@ func TestStrictestIsAJoin(t *testing.T) {
 		if x, y := Strictest(a, Strictest(b, c)), Strictest(Strictest(c, a), b); x != y {
 			t.Fatalf("order matters: %+v and %+v", x, y)
 		}
-		if x := Strictest(a, b); x.MinUnits < a.MinUnits || x.RoundTo < b.RoundTo || a.Epsilon > 0 && x.Epsilon > a.Epsilon {
+		if x := Strictest(a, b); x.MinUnits < a.MinUnits || x.RoundTo < b.RoundTo || a.Epsilon > 0 && (x.Epsilon > a.Epsilon || x.Delta > a.Delta) {
 			t.Fatalf("a rule was lost: %+v and %+v gave %+v", a, b, x)
 		}
 	})

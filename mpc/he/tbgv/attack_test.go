@@ -364,3 +364,45 @@ func TestPartyErrorUnwraps(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestChosenSumGivesTheKeyAway: a contributor that sees the others' ciphertexts
+// before it sends its own makes the sum whatever it likes. Under a sum of which
+// c1 is one large number, an honest share is the secret itself, written above
+// the flooding. That is why ciphertexts have to be committed to, or contributors
+// trusted not to do this: nothing here can tell such a ciphertext from another.
+func TestChosenSumGivesTheKeyAway(t *testing.T) {
+	rnd := testRand(t, 0)
+	g := newGroup(t, rnd, Params{Sum32, 3, 3, 1})
+	s := g.s
+	cts := make([]*Ciphertext, 3)
+	for i := range cts {
+		cts[i] = must(s.Encrypt(rnd, g.pk, nil))(t)
+	}
+	large := new(big.Int).Lsh(big.NewInt(1), 98)
+	q := new(big.Int).SetUint64(s.set.q[0])
+	for i := range s.limbs {
+		l := &s.limbs[i]
+		k := new(big.Int).Mod(large, new(big.Int).SetUint64(l.Q)).Uint64()
+		for j := range s.n { // a constant has this value everywhere
+			cts[2].c1[i][j] = l.Sub(l.Sub(k, cts[0].c1[i][j]), cts[1].c1[i][j])
+		}
+	}
+	cts[2] = must(s.ParseCiphertext(cts[2].Marshal()))(t)
+	sum := must(s.Sum(cts))(t)
+	sh := must(s.OpenShare(rnd, g.shares[0], 0, all(3), sum))(t)
+	l := &s.limbs[0]
+	secret := slices.Clone(g.shares[0].sM[0])
+	for j, v := range secret {
+		secret[j] = l.Mul(v, 1) // no more Montgomery form
+	}
+	l.INTT(secret)
+	for j, v := range sh.d[0] {
+		// In units of q, 2^98 is 2^-3: the nearest of -1, 0 and 1 times that.
+		x := new(big.Int).SetUint64(v)
+		x.Mul(x, big.NewInt(16)).Div(x, q)
+		guess := l.Signed([]int64{0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, 0}[x.Int64()])
+		if guess != secret[j] {
+			t.Fatalf("coefficient %d is not told: the page says it is", j)
+		}
+	}
+}
