@@ -18,6 +18,7 @@ func releaseTerms(s rules.Set) string {
 	}
 	term(s.MinUnits > 0, "cells of at least %d units", s.MinUnits)
 	term(s.MinProviders > 0, "of at least %d parties", s.MinProviders)
+	term(s.Unit != "", "a unit being one %s", s.Unit)
 	term(s.DominanceUnits > 0, "the %d largest units at most %g%% of a cell", s.DominanceUnits, s.DominancePercent)
 	term(s.PPercent > 0, "no unit estimated to within %g%%", s.PPercent)
 	term(s.RoundTo > 0, "rounded to multiples of %d", s.RoundTo)

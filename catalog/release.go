@@ -12,7 +12,7 @@ func ReleaseOf(m *catalogv1.ReleaseRules) rules.Set {
 		MinUnits: m.GetMinUnits(), MinProviders: m.GetMinProviders(),
 		DominanceUnits: m.GetDominanceUnits(), DominancePercent: m.GetDominancePercent(), PPercent: m.GetPPercent(),
 		RoundTo: m.GetRoundTo(),
-		Epsilon: m.GetEpsilon(), Delta: m.GetDelta(), BudgetEpsilon: m.GetBudgetEpsilon(), BudgetDelta: m.GetBudgetDelta(),
+		Epsilon: m.GetEpsilon(), Delta: m.GetDelta(), BudgetEpsilon: m.GetBudgetEpsilon(), BudgetDelta: m.GetBudgetDelta(), Unit: m.GetUnit(),
 	}
 }
 
@@ -26,6 +26,6 @@ func ReleaseMessage(s rules.Set) *catalogv1.ReleaseRules {
 		MinUnits: s.MinUnits, MinProviders: s.MinProviders,
 		DominanceUnits: s.DominanceUnits, DominancePercent: s.DominancePercent, PPercent: s.PPercent,
 		RoundTo: s.RoundTo,
-		Epsilon: s.Epsilon, Delta: s.Delta, BudgetEpsilon: s.BudgetEpsilon, BudgetDelta: s.BudgetDelta,
+		Epsilon: s.Epsilon, Delta: s.Delta, BudgetEpsilon: s.BudgetEpsilon, BudgetDelta: s.BudgetDelta, Unit: s.Unit,
 	}
 }

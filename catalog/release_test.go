@@ -17,7 +17,7 @@ import (
 func everyRule() rules.Set {
 	return rules.Set{
 		MinUnits: 20, MinProviders: 4, DominanceUnits: 2, DominancePercent: 85, PPercent: 10, RoundTo: 5,
-		Epsilon: 0.5, Delta: 1e-6, BudgetEpsilon: 2.5, BudgetDelta: 1e-5,
+		Epsilon: 0.5, Delta: 1e-6, BudgetEpsilon: 2.5, Unit: "firm", BudgetDelta: 1e-5,
 	}
 }
 

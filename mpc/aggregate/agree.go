@@ -126,7 +126,7 @@ type greeting struct {
 
 // greet exchanges rules. It returns the rules in force and the contributors
 // that an earlier attempt has fixed, or nil.
-func (m *mesh) greet(ctx context.Context, own greeting, request rules.Set) (rules.Set, []session.PartyID, error) {
+func (m *mesh) greet(ctx context.Context, own greeting, request rules.Set, entity string) (rules.Set, []session.PartyID, error) {
 	b, err := json.Marshal(own)
 	if err != nil {
 		return rules.Set{}, nil, fmt.Errorf("mpc/aggregate: %w", err)
@@ -148,6 +148,9 @@ func (m *mesh) greet(ctx context.Context, own greeting, request rules.Set) (rule
 		}
 		if err := theirs.Rules.Validate(); err != nil {
 			return rules.Set{}, nil, peerError(id, "rules out of their bounds")
+		}
+		if unit := theirs.Rules.Unit; unit != "" && unit != entity {
+			return rules.Set{}, nil, fmt.Errorf("mpc/aggregate: %s protects another unit than the job's entity, and should not have signed: name its unit as entity", id)
 		}
 		all = append(all, theirs.Rules.InForce())
 		switch {
@@ -287,6 +290,9 @@ func (m *mesh) confirm(ctx context.Context, gates []session.PartyID, agreed [sha
 			return nil, peerError(id, "a confirmation that does not decode")
 		}
 		if !slices.Equal(p[:sha256.Size], agreed[:]) {
+			if len(m.peers())+1 < len(m.s.Parties()) { // it may have told its rules to one and not to the other
+				return nil, fmt.Errorf("%w: %s knows other rules, included parties or withheld cells, and somebody is lost", ErrLost, id)
+			}
 			return nil, peerError(id, "other rules, included parties or withheld cells than this party's")
 		}
 		some |= p[sha256.Size]

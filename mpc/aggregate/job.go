@@ -130,6 +130,9 @@ func decode(spec job.Spec, way way) (*request, error) {
 			bad("with two contributors each can subtract its own part, so the grant has to say limits.release.min_providers: 2")
 		}
 	}
+	if unit := spec.Limits.Release.Unit; unit != "" && r.Entity != unit {
+		bad("entity is %q, and the rules of the grant or of this party protect %q (limits.release.unit): name that", r.Entity, unit)
+	}
 	if len(r.gates) == 0 {
 		bad("no party has the role %s, and without one nobody can say which cells are too small", Gate)
 	}

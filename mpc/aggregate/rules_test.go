@@ -203,6 +203,8 @@ func TestValidate(t *testing.T) {
 		}, "wrap"},
 		{"more than can be encrypted", Definition(), manyCells, "at most 262144"},
 		{"as many under masks", MaskedDefinition(), manyCells, ""},
+		{"another unit than the grant's", Definition(), func(w *world) { w.spec.Limits.Release.Unit = "industry" }, "limits.release.unit"},
+		{"the grant's unit", Definition(), func(w *world) { w.spec.Limits.Release.Unit = "unit" }, ""},
 		{"bad rules", Definition(), func(w *world) {
 			w.spec.Params = json.RawMessage(fmt.Sprintf(loanForm, `, "rules": {"min_units": -1}`))
 		}, "min_units"},

@@ -153,7 +153,7 @@ func (p *party) greet(ctx context.Context) error {
 	}
 	var fixed []session.PartyID
 	var err error
-	if p.rules, fixed, err = p.mesh.greet(ctx, own, p.Rules); err != nil {
+	if p.rules, fixed, err = p.mesh.greet(ctx, own, p.Rules, p.Entity); err != nil {
 		return err
 	}
 	p.inside = p.contributors

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 )
 
 // DefaultMinUnits is the fewest units a released cell stands on where nobody
@@ -22,6 +24,7 @@ const DefaultMinProviders = 3
 // nothing; see [Strictest] and [Set.InForce].
 type Set struct {
 	// MinUnits is the fewest units (persons, enterprises) of a released cell.
+	// It counts what Unit names, or what a job names where that is blank.
 	MinUnits int64 `yaml:"min_units" json:"min_units,omitempty"`
 	// MinProviders is the fewest parties that contribute to a released cell.
 	MinProviders int64 `yaml:"min_providers" json:"min_providers,omitempty"`
@@ -44,6 +47,11 @@ type Set struct {
 	// BudgetEpsilon and BudgetDelta bound the sum over all releases of a grant.
 	BudgetEpsilon float64 `yaml:"budget_epsilon" json:"budget_epsilon,omitempty"`
 	BudgetDelta   float64 `yaml:"budget_delta" json:"budget_delta,omitempty"`
+	// Unit is the column that names the unit to be protected. Blank leaves the
+	// choice to the job, which could then choose one that is different in each
+	// row. Of two different ones Strictest makes a list, which no column is
+	// called: no job satisfies both.
+	Unit string `yaml:"unit" json:"unit,omitempty"`
 }
 
 // Bounds of what can be asked for.
@@ -51,6 +59,7 @@ const (
 	maxUnits   = 1 << 40
 	maxRound   = 1 << 40
 	maxEpsilon = 100
+	maxUnit    = 1 << 10 // bytes of Unit
 )
 
 // Fault is one field of a Set that cannot be.
@@ -101,6 +110,9 @@ func (s Set) Faults() []Fault {
 	if s.Delta > 0 && s.Epsilon == 0 {
 		bad("epsilon", "a value beside delta")
 	}
+	if len(s.Unit) > maxUnit {
+		bad("unit", fmt.Sprintf("the name of a column, of at most %d bytes", maxUnit))
+	}
 	return faults
 }
 
@@ -124,6 +136,7 @@ func Strictest(sets ...Set) Set {
 		}
 		r.BudgetEpsilon = smaller(r.BudgetEpsilon, s.BudgetEpsilon)
 		r.BudgetDelta = smaller(r.BudgetDelta, s.BudgetDelta)
+		r.Unit = both(r.Unit, s.Unit)
 	}
 	return r
 }
@@ -137,6 +150,22 @@ func (s Set) InForce() Set {
 		s.MinProviders = DefaultMinProviders
 	}
 	return s
+}
+
+// unitSeparator stands between different units that rules name.
+const unitSeparator = ", "
+
+// both is the list of the units in two lists, sorted, each once.
+func both(a, b string) string {
+	if a == "" || a == b {
+		return b
+	}
+	if b == "" {
+		return a
+	}
+	units := append(strings.Split(a, unitSeparator), strings.Split(b, unitSeparator)...)
+	slices.Sort(units)
+	return strings.Join(slices.Compact(units), unitSeparator)
 }
 
 // smaller is the lesser of two bounds of which 0 is none.

@@ -31,7 +31,7 @@ func TestStrictestIsAJoin(t *testing.T) {
 		return Set{
 			MinUnits: rapid.Int64Range(0, 50).Draw(t, "units"), MinProviders: rapid.Int64Range(0, 5).Draw(t, "providers"),
 			PPercent: rapid.Float64Range(0, 30).Draw(t, "p"), RoundTo: rapid.Int64Range(0, 30).Draw(t, "round"),
-			Epsilon: rapid.Float64Range(0, 4).Draw(t, "eps"), Delta: rapid.SampledFrom([]float64{0, 1e-7, 1e-6}).Draw(t, "delta"),
+			Epsilon: rapid.Float64Range(0, 4).Draw(t, "eps"), Unit: rapid.SampledFrom([]string{"", "firm", "person"}).Draw(t, "unit"), Delta: rapid.SampledFrom([]float64{0, 1e-7, 1e-6}).Draw(t, "delta"),
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {

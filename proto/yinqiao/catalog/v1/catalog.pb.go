@@ -936,6 +936,7 @@ type ReleaseRules struct {
 	Delta            float64                `protobuf:"fixed64,8,opt,name=delta,proto3" json:"delta,omitempty"`
 	BudgetEpsilon    float64                `protobuf:"fixed64,9,opt,name=budget_epsilon,json=budgetEpsilon,proto3" json:"budget_epsilon,omitempty"` // of all releases under the request together
 	BudgetDelta      float64                `protobuf:"fixed64,10,opt,name=budget_delta,json=budgetDelta,proto3" json:"budget_delta,omitempty"`
+	Unit             string                 `protobuf:"bytes,11,opt,name=unit,proto3" json:"unit,omitempty"` // the column that names the unit; blank: the job may choose
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1038,6 +1039,13 @@ func (x *ReleaseRules) GetBudgetDelta() float64 {
 		return x.BudgetDelta
 	}
 	return 0
+}
+
+func (x *ReleaseRules) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
 }
 
 // Decision is a provider's word on a request. Signed by that provider
@@ -3448,7 +3456,7 @@ const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"valid_from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tvalidFrom\x12;\n" +
 	"\vvalid_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"validUntil\x12:\n" +
-	"\arelease\x18\x06 \x01(\v2 .yinqiao.catalog.v1.ReleaseRulesR\arelease\"\xd8\x02\n" +
+	"\arelease\x18\x06 \x01(\v2 .yinqiao.catalog.v1.ReleaseRulesR\arelease\"\xec\x02\n" +
 	"\fReleaseRules\x12\x1b\n" +
 	"\tmin_units\x18\x01 \x01(\x03R\bminUnits\x12#\n" +
 	"\rmin_providers\x18\x02 \x01(\x03R\fminProviders\x12'\n" +
@@ -3460,7 +3468,8 @@ const file_yinqiao_catalog_v1_catalog_proto_rawDesc = "" +
 	"\x05delta\x18\b \x01(\x01R\x05delta\x12%\n" +
 	"\x0ebudget_epsilon\x18\t \x01(\x01R\rbudgetEpsilon\x12!\n" +
 	"\fbudget_delta\x18\n" +
-	" \x01(\x01R\vbudgetDelta\"\xe8\x01\n" +
+	" \x01(\x01R\vbudgetDelta\x12\x12\n" +
+	"\x04unit\x18\v \x01(\tR\x04unit\"\xe8\x01\n" +
 	"\bDecision\x12%\n" +
 	"\x0erequest_digest\x18\x01 \x01(\fR\rrequestDigest\x12\x1d\n" +
 	"\n" +
