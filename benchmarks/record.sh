@@ -83,6 +83,7 @@ psi-csv() {
 # encryption beside Paillier's, one addition, one client among ten.
 statistics() {
 	mkdir -p "$out/statistics"
+	cp "$out/machine.json" "$out/statistics/" # of the commit that these are of
 	for job in mpc.aggregate.v1 mpc.secagg.v1; do
 		local name=statistics/${job#mpc.}
 		name=${name%.v1}
