@@ -310,7 +310,7 @@ func (h *home) prepare(ctx context.Context) (*spending, error) {
 
 // noise is how much noise a contributor adds.
 func (p *party) noise() noise.Params {
-	return noise.Params{L0: int64(p.plan.Changed()), Epsilon: p.rules.Epsilon, Delta: p.rules.Delta}
+	return noise.Params{L0: p.plan.Changed(), Epsilon: p.rules.Epsilon, Delta: p.rules.Delta}
 }
 
 // checkNoise refuses noise that cannot be drawn, or could make a counter wrap,

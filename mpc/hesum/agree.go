@@ -20,13 +20,6 @@ type set uint64
 func (s set) has(i int) bool { return i >= 0 && s>>i&1 == 1 }
 func (s set) size() int      { return bits.OnesCount64(uint64(s)) }
 func (s set) in(t set) bool  { return s&^t == 0 }
-func (s set) first(n int) set { // its n first members, or all
-	var f set
-	for ; s != 0 && f.size() < n; s &= s - 1 {
-		f |= s & -s
-	}
-	return f
-}
 
 // decision is what the parties of a step go on with.
 type decision struct {

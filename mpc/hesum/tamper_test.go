@@ -181,7 +181,7 @@ func TestReordered(t *testing.T) {
 					held = p
 					return nil, nil
 				}
-				if held != nil && len(held) > 0 {
+				if len(held) > 0 {
 					q := held
 					held = []byte{}
 					return [][]byte{p, q}, nil

@@ -482,10 +482,13 @@ func (s *step) confirm(ctx context.Context) error {
 // both reveal their shares, and together they open single vectors.
 func (s *step) hearLeftOut(ctx context.Context, l *link, own *echo, frame []byte) error {
 	pair, stop := context.WithCancel(ctx)
-	sent := make(chan error, 1)
-	go func() { sent <- l.send(pair, kindEcho, &s.tag, frame) }()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_ = l.send(pair, kindEcho, &s.tag, frame) // it need not be read
+	}()
 	body, err := l.receive(ctx, kindEcho, s)
-	stop() // it need not take what it is sent
+	stop()     // it need not take what it is sent
 	<-sent
 	if err != nil {
 		return err

@@ -117,7 +117,7 @@ func (c *clearing) enter(row clearRow, unit string) error {
 		if !ok {
 			return c.absent()
 		}
-		keep := true
+		var keep bool
 		switch {
 		case f.In != nil:
 			keep = slices.Contains(f.In, Value(fmt.Sprint(v)))

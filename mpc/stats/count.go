@@ -144,12 +144,11 @@ type counting struct {
 	in     []input // the columns of the current batch
 	before int64   // rows of the batches before
 
-	rows  []int32 // of the current block: the rows that count
-	cell  []int32 // their base cells
-	nums  [][]int64
-	has   [][]bool // nil where no value is missing
-	mask  []bool
-	units []uint64
+	rows []int32 // of the current block: the rows that count
+	cell []int32 // their base cells
+	nums [][]int64
+	has  [][]bool // nil where no value is missing
+	mask []bool
 
 	sums    [][]int64      // of each place of at most 64 bits, by cell
 	words   [][]share.Word // of each wider one

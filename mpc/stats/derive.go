@@ -10,7 +10,7 @@ import (
 	"github.com/yinqiao/yinqiao/table"
 )
 
-// ErrSums: opened sums that no tables within the form give.
+// ErrSums is wrapped where no tables within the form give the opened sums.
 var ErrSums = errors.New("stats: the opened sums contradict the form")
 
 // DeriveOptions are how values are released.

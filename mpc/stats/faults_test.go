@@ -597,7 +597,7 @@ func TestStringIdentifiesTheForm(t *testing.T) {
 		return p.String()
 	}
 	seen := map[string]string{str(base, 3): base}
-	if str(base, 3) != str(base, 3) {
+	if once, again := str(base, 3), str(base, 3); once != again {
 		t.Fatal("it is not the same twice")
 	}
 	for _, c := range [][2]string{

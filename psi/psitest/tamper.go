@@ -183,7 +183,7 @@ func Scripted(t testing.TB, role, bind sessiontest.Party, frames ...[]byte) erro
 			}
 		})
 		defer drained.Wait()
-		defer s.CloseSend() // before that: the role may wait for more
+		defer func() { _ = s.CloseSend() }() // before that: the role may wait for more
 		for i, f := range frames {
 			f = transcript.AppendFrame(nil, transcript.Kind(f[0]), uint64(i), f[1:])
 			if ch.Send(ctx, f) != nil {

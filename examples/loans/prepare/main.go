@@ -26,7 +26,7 @@ func main() {
 	in := flag.String("in", "SBAnational.csv", "the table of loans")
 	out := flag.String("out", filepath.Join("examples", "loans", "data"), "folder for the three tables")
 	flag.Parse()
-	if err := run(*in, *out); err != nil {
+	if err := run(*in, *out, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
@@ -54,8 +54,9 @@ var sectors = map[string]string{
 	"72": "hotels and food", "81": "other services", "92": "public",
 }
 
-// run writes west.csv, north.csv and south.csv into the folder out.
-func run(in, out string) error {
+// run writes west.csv, north.csv and south.csv into the folder out, and tells
+// report how many loans each has.
+func run(in, out string, report io.Writer) error {
 	f, err := os.Open(in)
 	if err != nil {
 		return fmt.Errorf("%w: examples/loans/README.md says where the table comes from", err)
@@ -72,7 +73,7 @@ func run(in, out string) error {
 		if err := write(filepath.Join(out, b.name+".csv"), tables[i]); err != nil {
 			return err
 		}
-		fmt.Printf("%s.csv: %d loans\n", b.name, len(tables[i]))
+		fmt.Fprintf(report, "%s.csv: %d loans\n", b.name, len(tables[i]))
 	}
 	return nil
 }
