@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // MaxMessage is the largest message a Channel carries, in bytes. Protocols
@@ -62,6 +63,7 @@ func newHalf(window int) *half {
 type pipeEnd struct {
 	out, in *half
 	gone    <-chan struct{}
+	lost    atomic.Bool // Recv has said so: what slips in after that is lost, too
 }
 
 func (e *pipeEnd) Send(ctx context.Context, p []byte) error {
@@ -87,6 +89,9 @@ func (e *pipeEnd) Send(ctx context.Context, p []byte) error {
 }
 
 func (e *pipeEnd) Recv(ctx context.Context) ([]byte, error) {
+	if e.lost.Load() {
+		return nil, ErrGone
+	}
 	select {
 	case p := <-e.in.messages:
 		return p, nil
@@ -103,6 +108,7 @@ func (e *pipeEnd) Recv(ctx context.Context) ([]byte, error) {
 			return nil, io.EOF
 		}
 	case <-e.gone:
+		e.lost.Store(true)
 		return nil, ErrGone
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

@@ -77,3 +77,17 @@ func TestBindPresent(t *testing.T) {
 		t.Errorf("Bind without c ends with %v, want ErrGone", err)
 	}
 }
+
+// What slips into a pipe after its reader was told of the loss is lost, too.
+func TestLossIsForGood(t *testing.T) {
+	gone := make(chan struct{})
+	a, b := pipe(1, gone)
+	close(gone)
+	if _, err := a.Recv(t.Context()); !errors.Is(err, ErrGone) {
+		t.Fatalf("Recv gives %v", err)
+	}
+	b.out.messages <- []byte("late")
+	if p, err := a.Recv(t.Context()); !errors.Is(err, ErrGone) {
+		t.Errorf("after the loss Recv gives %q, %v", p, err)
+	}
+}

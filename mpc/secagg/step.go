@@ -488,7 +488,7 @@ func (s *step) hearLeftOut(ctx context.Context, l *link, own *echo, frame []byte
 		_ = l.send(pair, kindEcho, &s.tag, frame) // it need not be read
 	}()
 	body, err := l.receive(ctx, kindEcho, s)
-	stop()     // it need not take what it is sent
+	stop() // it need not take what it is sent
 	<-sent
 	if err != nil {
 		return err
