@@ -19,7 +19,8 @@ import (
 	"github.com/yinqiao/yinqiao/table"
 )
 
-// ErrLost is wrapped where so many parties are lost, or such, that this attempt cannot go on.
+// ErrLost is wrapped where so many parties are lost, or such, that this attempt
+// cannot go on.
 var ErrLost = fmt.Errorf("mpc/aggregate: %w", session.ErrGone)
 
 // adder is one way of adding vectors of several parties.
