@@ -9,7 +9,7 @@ N        ?= 65536
 NETS     ?= none lan wan
 
 # Packages in which goroutines meet.
-CONCURRENT := ./session/... ./node/... ./catalog/... ./internal/store/... ./internal/audit/... ./scratch/... ./mpc/parallel/... ./psi/...
+CONCURRENT := ./session/... ./node/... ./catalog/... ./internal/store/... ./internal/audit/... ./scratch/... ./mpc/parallel/... ./mpc/hesum/... ./mpc/secagg/... ./mpc/aggregate/... ./psi/...
 
 GO_SOURCES := $(shell find . -name '*.go' -not -path './.bin/*' -not -name '*_test.go' 2>/dev/null)
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/job"
@@ -76,22 +77,29 @@ func TestMasksMustAgree(t *testing.T) {
 // receiver that names the sender.
 func TestTruncatedMessages(t *testing.T) {
 	for _, kind := range []byte{kindRules, kindVerdict, kindAgreed} {
-		for cut := range 12 {
+		for cut, whole := 0, false; !whole; cut++ {
+			whole = true
+			var mu sync.Mutex
 			w := newWorld(MaskedDefinition(), 3, "")
 			w.wrap = func(from, to session.PartyID, label string, ch session.Channel) session.Channel {
 				if from != "p0" || to != "p2" || label != "" {
 					return ch
 				}
 				return sessiontest.Tamper(ch, func(_ int, p []byte) [][]byte {
+					mu.Lock()
+					defer mu.Unlock()
 					if p[0] == kind && len(p) > cut {
-						p = p[:cut]
+						p, whole = p[:cut], false
 					}
 					return [][]byte{p}
 				})
 			}
 			_, errs := w.run(t)
-			if kind == kindVerdict && cut >= 5 { // the whole message
+			if whole {
 				noErrors(t, errs)
+				if cut < 2 {
+					t.Errorf("no message of kind %d was cut", kind)
+				}
 				continue
 			}
 			if err := errs["p2"]; !errors.Is(err, ErrPeer) || !strings.Contains(err.Error(), "p0") {
