@@ -135,12 +135,16 @@ func about(seconds float64) string {
 
 // rowsIn says what each party puts in, of which this node knows its own exactly.
 func (n *Node) rowsIn(o *option) string {
-	words := make([]string, len(o.rows))
-	for i, p := range o.contract.parties() {
-		words[i] = fmt.Sprint(o.rows[i])
-		if string(p) != n.cfg.Party {
-			words[i] = "up to " + words[i]
+	var words []string
+	for i, p := range o.contract.GetParties() {
+		if len(p.GetInputs()) == 0 {
+			continue
 		}
+		rows := fmt.Sprint(o.rows[i])
+		if p.GetParty() != n.cfg.Party {
+			rows = "up to " + rows
+		}
+		words = append(words, rows)
 	}
 	return strings.Join(words, " and ") + " rows"
 }
