@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -175,11 +176,28 @@ func sums(t *testing.T, kind string, tune func(*Node), changes ...func(*catalogv
 
 var threeParties = []string{"bank", "gov", "tax"}
 
-// step runs f at every place of every party's sumRun.
+// step runs f at every place of every party's sumRun. The others wait for the
+// bank to begin, which starts the jobs: what they do before that has it withdraw
+// the proposal.
 func (w *world) step(f func(party string, place int) error) {
 	w.hooks.mu.Lock()
 	defer w.hooks.mu.Unlock()
-	w.hooks.step = f
+	if w.hooks.step = f; f == nil {
+		return
+	}
+	begun := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
+	w.hooks.step = func(party string, place int) error {
+		if party == "bank" {
+			begin()
+		}
+		select {
+		case <-begun:
+			return f(party, place)
+		case <-w.ctx.Done():
+			return context.Cause(w.ctx)
+		}
+	}
 }
 
 // cut takes a party's network away.
@@ -193,6 +211,10 @@ func (w *world) without(id, class string, rows int64) {
 	for _, p := range []string{"bank", "gov"} {
 		v := w.ended(p, id)
 		if v.GetState() != "done" || v.GetCounts()["rows"] != rows {
+			for _, other := range threeParties {
+				o := w.view(other, id)
+				w.t.Logf("%s: %s, %s: %s", other, o.State, o.Class, o.Reason)
+			}
 			w.t.Fatalf("%s: %s, %s, %v: %s", p, v.GetState(), v.GetClass(), v.GetCounts(), v.GetReason())
 		}
 		if lost := v.GetParties()[2].GetLost(); lost != class {
@@ -345,13 +367,8 @@ func TestKilledAndSpared(t *testing.T) {
 // TestSparedPartyFails: tax ends the job by itself, and says so.
 func TestSparedPartyFails(t *testing.T) {
 	w, grant := sums(t, spareKind, nil)
-	begun := make(chan struct{}) // at the bank: before that it withdraws the proposal
 	w.step(func(p string, place int) error {
-		switch {
-		case p == "bank" && place == beforeSending:
-			close(begun)
-		case p == "tax" && place == beforeSending:
-			<-begun
+		if p == "tax" && place == beforeSending {
 			return fail("dataset", "its file is gone")
 		}
 		return nil

@@ -360,10 +360,10 @@ func (c *channel) write(s frames, finish func()) {
 			closing = nil
 			c.sendMu.Lock()
 			err = s.Send(&peerv1.Frame{Kind: &peerv1.Frame_Close{Close: true}})
-			c.sendMu.Unlock()
 			if err == nil {
 				c.halfClosed(&c.sent)
 			}
+			c.sendMu.Unlock()
 		case <-beat.C:
 			if !c.sendMu.TryLock() {
 				continue // a message is on its way, which says as much
@@ -399,7 +399,12 @@ func (c *channel) receive(s frames, started time.Time) {
 		f, err := s.Recv()
 		idle.Stop()
 		if err != nil {
-			c.fail(c.gone(err))
+			// A peer that is done ends the stream as soon as it has the Close frame,
+			// which may be before write has noted that it is out.
+			c.sendMu.Lock()
+			err = c.gone(err)
+			c.sendMu.Unlock()
+			c.fail(err)
 			return
 		}
 		switch k := f.GetKind().(type) {
