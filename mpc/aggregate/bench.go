@@ -166,7 +166,7 @@ func (w way) clear(ctx context.Context, spec job.Spec, sources map[session.Party
 	if err != nil {
 		return nil, err
 	}
-	narrow, err := unsupported(ctx, r.plan, inForce, func(i int) disclosure.Count { return supports[i] })
+	narrow, err := unsupported(ctx, r.plan, inForce, func(i int) disclosure.Count { return supports[i] }, func(int64, int64) {})
 	if err != nil {
 		return nil, err
 	}

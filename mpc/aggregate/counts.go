@@ -75,12 +75,14 @@ func countAt(sum share.Vector, at int) disclosure.Count {
 // unsupported is the cells to withhold because a counter of theirs stands on too
 // little, a bin for instance. Each support is a table of its own with the same
 // equations, and what proves its small cells to be protected holds whatever is
-// withheld besides. at has the counts of all supports, in the order of the vector.
-func unsupported(ctx context.Context, plan *stats.Plan, r rules.Set, at func(i int) disclosure.Count) ([]bool, error) {
+// withheld besides. at has the counts of all supports, in the order of the vector;
+// progress hears how many supports are done.
+func unsupported(ctx context.Context, plan *stats.Plan, r rules.Set, at func(i int) disclosure.Count, progress func(done, total int64)) ([]bool, error) {
 	eqs := equations(plan)
 	mask := make([]bool, plan.Cells())
 	table := make([]disclosure.Count, len(mask))
 	for s := range plan.Supports() {
+		progress(int64(s), int64(plan.Supports()))
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}

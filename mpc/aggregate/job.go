@@ -57,6 +57,7 @@ const (
 	viewCounters      = "view.counters"
 	viewRules         = "view.rules"
 	viewMore          = "view.more"
+	viewEnd           = "view.end"
 )
 
 // params are the contract's parameters.
@@ -216,6 +217,7 @@ func reveals(spec job.Spec, w way) []job.Disclosure {
 		{Field: fieldIncluded, What: "the rows of which parties are in the table"},
 		{Field: fieldContributors, What: "how many parties' rows are in the table"},
 		{Field: viewMore, What: "which parties withhold cells besides, because a withheld one would follow from an earlier release, if any do"},
+		{Field: viewEnd, What: "that a party has ended the run because of its own rows, if one does, and not which row or why"},
 		{To: Gate, Field: viewMore, What: "which cells those are"},
 		{To: Gate, Field: viewCells, What: "of every cell, withheld or not: how many units all parties have in it together, how many parties have one, and at how many parties a rule of their own withholds it; the first two also of every bin of a measure, and of the rows that have the values a measure needs where others are skipped"},
 	}

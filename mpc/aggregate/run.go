@@ -192,7 +192,9 @@ func (p *party) agreeOnMask(ctx context.Context, engine adder) error {
 		for c := range counts {
 			counts[c] = countAt(sum, c)
 		}
-		if narrow, err = unsupported(ctx, p.plan, p.rules, func(i int) disclosure.Count { return countAt(sum, cells+i) }); err != nil {
+		if narrow, err = unsupported(ctx, p.plan, p.rules, func(i int) disclosure.Count { return countAt(sum, cells+i) }, func(done, total int64) {
+			p.env.Session.Progress("find the cells to withhold", done, total)
+		}); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/yinqiao/yinqiao/job"
-
 	"github.com/yinqiao/yinqiao/mpc/hesum"
 	"github.com/yinqiao/yinqiao/mpc/secagg"
 	"github.com/yinqiao/yinqiao/mpc/share"

@@ -30,7 +30,7 @@ var (
 	// ErrDamaged: a file does not hold what this package writes.
 	ErrDamaged = errors.New("history: file is damaged")
 	// ErrFull: as many releases are remembered as can be held against.
-	ErrFull = errors.New("history: as many releases of this entry as can be held against; publish its data under another entry code")
+	ErrFull = errors.New("history: no further release from this entry: as many are remembered as a new one can be held against")
 )
 
 // Bounds of a release.
