@@ -186,7 +186,7 @@ func TestRound(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		v, base := rapid.Int64().Draw(t, "v"), rapid.Int64Range(0, 1<<40).Draw(t, "base")
-		wide := RoundBig(big.NewInt(v), base)
+		wide := RoundBig(big.NewInt(v), big.NewInt(base))
 		if wide.IsInt64() && wide.Int64() != Round(v, base) {
 			t.Fatalf("%v and %d", wide, Round(v, base))
 		}

@@ -27,16 +27,16 @@ func Round(v, base int64) int64 {
 	return (q - 1) * base
 }
 
-// RoundBig does the same for numbers of any size. The result is new.
-func RoundBig(v *big.Int, base int64) *big.Int {
-	if base <= 1 {
+// RoundBig does the same for numbers of any size. The result is new. A nil base
+// changes nothing, as one of 0 or less.
+func RoundBig(v, base *big.Int) *big.Int {
+	if base == nil || base.Sign() <= 0 {
 		return new(big.Int).Set(v)
 	}
-	b := big.NewInt(base)
-	q, r := new(big.Int).DivMod(v, b, new(big.Int)) // 0 ≤ r < base
-	twice := r.Lsh(r, 1).Cmp(b)
+	q, r := new(big.Int).DivMod(v, base, new(big.Int)) // 0 ≤ r < base
+	twice := r.Lsh(r, 1).Cmp(base)
 	if twice > 0 || twice == 0 && q.Bit(0) == 1 {
 		q.Add(q, big.NewInt(1))
 	}
-	return q.Mul(q, b)
+	return q.Mul(q, base)
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 
+	"github.com/yinqiao/yinqiao/internal/disclosure"
 	"github.com/yinqiao/yinqiao/mpc/share"
 	"github.com/yinqiao/yinqiao/table"
 )
@@ -155,12 +156,12 @@ func (r *release) derive(d *derivation) {
 	}
 	switch m.Of {
 	case Count:
-		r.int(roundInt(n, r.opt.RoundTo))
+		r.int(disclosure.Round(n, r.opt.RoundTo))
 	case Sum:
 		if r.plan.places[d.a].bits <= share.WideBits && m.Scale == 0 {
-			r.int(roundInt(r.sums[d.a].Int64(), r.opt.RoundTo))
+			r.int(disclosure.Round(r.sums[d.a].Int64(), r.opt.RoundTo))
 		} else {
-			r.real(quotient(roundBig(r.sums[d.a], r.base(m.Scale)), power(m.Scale)))
+			r.real(quotient(disclosure.RoundBig(r.sums[d.a], r.base(m.Scale)), power(m.Scale)))
 		}
 	case Mean:
 		x := r.mean(n, r.sums[d.a], m.Scale)
@@ -187,7 +188,7 @@ func (r *release) derive(d *derivation) {
 		n = r.bins(m, d)
 	}
 	if d.extra {
-		r.int(roundInt(n, r.opt.RoundTo))
+		r.int(disclosure.Round(n, r.opt.RoundTo))
 	}
 }
 
@@ -209,7 +210,7 @@ func (r *release) mean(n int64, sum *big.Int, scale int) float64 {
 	if r.opt.RoundTo <= 1 {
 		return quotient(sum, new(big.Int).Mul(big.NewInt(n), power(scale)))
 	}
-	rounded := roundInt(n, r.opt.RoundTo)
+	rounded := disclosure.Round(n, r.opt.RoundTo)
 	if rounded == 0 {
 		return missing
 	}
@@ -236,7 +237,7 @@ func (r *release) bins(m *Measure, d *derivation) int64 {
 	for i, k := range d.bins {
 		c := r.sums[k].Int64()
 		n += c
-		counts[i] = roundInt(c, r.opt.RoundTo)
+		counts[i] = disclosure.Round(c, r.opt.RoundTo)
 	}
 	switch m.Of {
 	case Histogram:
@@ -361,25 +362,6 @@ func nearest(a, b *big.Int) *big.Int {
 	two := new(big.Int).Lsh(a, 1)
 	two.Add(two, b)
 	return two.Div(two, new(big.Int).Lsh(b, 1)) // Div rounds down for b > 0
-}
-
-// roundBig is the multiple of base next to x; base nil leaves it.
-func roundBig(x, base *big.Int) *big.Int {
-	if base == nil {
-		return x
-	}
-	k := nearest(x, base)
-	return k.Mul(k, base)
-}
-
-func roundInt(x, base int64) int64 {
-	if base <= 1 {
-		return x
-	}
-	if y := roundBig(big.NewInt(x), big.NewInt(base)); y.IsInt64() {
-		return y.Int64()
-	}
-	return x - x%base // next to the end of the integers, towards zero
 }
 
 // check compares the opened sums with what tables within the form can give.

@@ -191,29 +191,6 @@ func Add(values, lInf []*big.Int, p Params) error {
 	return nil
 }
 
-// AddInt64 does the same for counters of at most 62 bits. The sum with noise is
-// taken modulo 2^64, as additive shares are.
-func AddInt64(values, lInf []int64, p Params) error {
-	wide := make([]*big.Int, len(values))
-	for j, v := range values {
-		wide[j] = big.NewInt(v)
-	}
-	sens := make([]*big.Int, len(lInf))
-	for j, l := range lInf {
-		sens[j] = big.NewInt(l)
-	}
-	if err := Add(wide, sens, p); err != nil {
-		return err
-	}
-	for j, v := range wide {
-		w := new(big.Int).And(v, mask64)
-		values[j] = int64(w.Uint64())
-	}
-	return nil
-}
-
-var mask64 = new(big.Int).SetUint64(math.MaxUint64)
-
 // drawer draws noise for one release.
 type drawer struct {
 	p     Params

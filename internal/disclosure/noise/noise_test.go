@@ -166,11 +166,11 @@ func TestAveragingNeedsBudget(t *testing.T) {
 	const truth, repeats = 1000, 10_000
 	sum := 0.0
 	for range repeats {
-		v := []int64{truth}
-		if err := AddInt64(v, []int64{1}, p); err != nil {
+		v := []*big.Int{big.NewInt(truth)}
+		if err := Add(v, []*big.Int{big.NewInt(1)}, p); err != nil {
 			t.Fatal(err)
 		}
-		sum += float64(v[0])
+		sum += float64(v[0].Int64())
 	}
 	err := math.Abs(sum/repeats - truth)
 	if single := p.Deviation(big.NewInt(1)); err > 8*single/math.Sqrt(repeats) {
