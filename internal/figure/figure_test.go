@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -339,7 +340,11 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// TestMemory: what is held does not grow with the rows.
+// TestMemory: what is held does not grow with the rows. What a look finds rises
+// and falls with the row group, and one that falls into a cycle of the
+// collector's own counts what that cycle spared: a hash table just outgrown,
+// for one. What is held for good is in every look, so the least of the looks at
+// the last half of the file is taken.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes two million rows")
@@ -350,23 +355,23 @@ func TestMemory(t *testing.T) {
 			b.Floats(1).Append(math.Sqrt(float64(i)))
 		})
 	}
-	peak := func(rows int64) uint64 {
-		var most uint64
+	held := func(rows int64) uint64 {
+		var looks []uint64
 		w := writerFunc(func(b []byte) (int, error) {
 			var m runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&m)
-			most = max(most, m.HeapAlloc)
+			looks = append(looks, m.HeapAlloc)
 			return len(b), nil
 		})
 		if err := WriteParquet(ctx, w, src(rows)); err != nil {
 			t.Fatal(err)
 		}
-		return most
+		return slices.Min(looks[len(looks)/2:])
 	}
-	few, many := peak(2*groupRows), peak(24*groupRows)
+	few, many := held(4*groupRows), held(24*groupRows)
 	if many > few+8<<20 {
-		t.Errorf("%d bytes are held of %d rows, %d of %d", many, 24*groupRows, few, 2*groupRows)
+		t.Errorf("%d bytes are held of %d rows, %d of %d", many, 24*groupRows, few, 4*groupRows)
 	}
 }
 
