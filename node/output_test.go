@@ -111,7 +111,7 @@ func TestSlowOutput(t *testing.T) {
 	w := newWorld(t)
 	grant := w.granted(nil)
 	for _, n := range w.nodes {
-		n.waits.finish = 100 * time.Millisecond
+		n.waits.finish = 400 * time.Millisecond
 	}
 	for slow, late := range map[string]func(*finisher) bool{
 		"gov":  func(f *finisher) bool { return f.waiting > 8 }, // twice as long as the bank would wait
@@ -149,7 +149,7 @@ func TestSlowOutput(t *testing.T) {
 // live is alive for the other: heartbeats go on.
 func TestLongLocalWork(t *testing.T) {
 	w := newWorldOf(t)
-	w.tune = func(n *Node) { n.cfg.Limits.PeerIdle = time.Second }
+	w.tune = func(n *Node) { n.cfg.Limits.PeerIdle = 5 * time.Second }
 	for _, id := range []string{"bank", "gov"} {
 		w.enrol(id)
 	}
@@ -159,7 +159,7 @@ func TestLongLocalWork(t *testing.T) {
 	grant := w.granted(nil)
 	w.hooks.mid = func(p string) {
 		if p == "gov" {
-			<-time.After(2500 * time.Millisecond) // the time is the test's subject
+			<-time.After(7 * time.Second) // the time is the test's subject
 		}
 	}
 	bank, gov := w.runs(&nodev1.SubmitJobRequest{GrantId: grant})

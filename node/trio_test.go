@@ -133,7 +133,7 @@ func TestThreeParties(t *testing.T) {
 // that the job has failed, changes nothing for them.
 func TestAbsentAtTheReceipt(t *testing.T) {
 	w, grant := trio(t, nil)
-	w.nodes["bank"].waits = waits{finish: 300 * time.Millisecond, sign: 5 * time.Second}
+	w.nodes["bank"].waits = waits{finish: 2 * time.Second, sign: 5 * time.Second}
 	release := make(chan struct{})
 	w.hooks.out = func(p string) {
 		if p == "tax" {
