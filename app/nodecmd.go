@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/yinqiao/yinqiao/app/ui"
 	"github.com/yinqiao/yinqiao/catalog"
 	"github.com/yinqiao/yinqiao/node"
 	"github.com/yinqiao/yinqiao/node/api"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 func (c *cli) nodeCommand() *cobra.Command {

@@ -14,11 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/benchmarks/link"
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // How a run and the process of one party talk: JSON objects, the orders on the

@@ -15,11 +15,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/benchmarks/link"
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 	"github.com/yinqiao/yinqiao/table"
 )
 

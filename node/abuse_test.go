@@ -21,6 +21,7 @@ import (
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // runs submits a job and returns how it ended at both parties.
@@ -277,19 +278,28 @@ func TestPanics(t *testing.T) {
 			t.Errorf("proposal: %v", err)
 		}
 	}
-	w.hooks.mid = func(p string) {
-		if p == "gov" {
-			panic("a fault in the protocol")
+	fault := func(p string) {
+		if p != "gov" {
+			return
 		}
+		var g errgroup.Group
+		g.Go(func() error { panic("a fault in the protocol") })
+		_ = g.Wait()
 	}
-	bank, gov := w.runs(&nodev1.SubmitJobRequest{GrantId: grant})
-	if gov.GetState() != "failed" || gov.GetClass() != "internal" || strings.Contains(gov.GetReason(), "a fault in") {
-		t.Errorf("gov: %s, %s: %s", gov.GetState(), gov.GetClass(), gov.GetReason())
+	for name, plant := range map[string]func(func(string)){
+		"running":             func(f func(string)) { w.hooks.mid = f },
+		"writing its results": func(f func(string)) { w.hooks.out = f },
+	} {
+		plant(fault)
+		bank, gov := w.runs(&nodev1.SubmitJobRequest{GrantId: grant})
+		if gov.GetState() != "failed" || gov.GetClass() != "internal" || strings.Contains(gov.GetReason(), "a fault in") {
+			t.Errorf("%s: gov: %s, %s: %s", name, gov.GetState(), gov.GetClass(), gov.GetReason())
+		}
+		if bank.GetState() != "failed" || bank.GetReason() != "gov ended the job (internal)" {
+			t.Errorf("%s: bank: %s, %s: %s", name, bank.GetState(), bank.GetClass(), bank.GetReason())
+		}
+		plant(nil)
 	}
-	if bank.GetState() != "failed" || bank.GetReason() != "gov ended the job (internal)" {
-		t.Errorf("bank: %s, %s: %s", bank.GetState(), bank.GetClass(), bank.GetReason())
-	}
-	w.hooks.mid = nil
 	if bank, gov := w.runs(&nodev1.SubmitJobRequest{GrantId: grant}); bank.GetState() != "done" || gov.GetState() != "done" {
 		t.Errorf("afterwards: %s, %s", bank.GetState(), gov.GetState())
 	}

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/yinqiao/yinqiao/catalog"
@@ -22,6 +21,7 @@ import (
 	"github.com/yinqiao/yinqiao/node/peer"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // ProtocolAuto leaves the choice among the kinds of a family to the node.
@@ -418,7 +418,10 @@ func (n *Node) counting(name string, info os.FileInfo, pass func(context.Context
 	go func() {
 		defer n.wg.Done()
 		defer close(c.ended)
-		c.rows, c.err = pass(n.ctx)
+		c.err = n.contain(func() (err error) {
+			c.rows, err = pass(n.ctx)
+			return err
+		})
 	}()
 	if n.counted.datasets == nil {
 		n.counted.datasets = make(map[string]*count)

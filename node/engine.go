@@ -10,12 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/internal/suite"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 	signv1 "github.com/yinqiao/yinqiao/proto/yinqiao/sign/v1"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // active is a job that has been admitted and has not ended.

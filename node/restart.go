@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
+
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // An attempt of a kind that restarts by itself is followed by another when it has

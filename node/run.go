@@ -51,7 +51,8 @@ func (n *Node) run(a *active, _ *signv1.Signed) {
 	meter := session.NewMeter()
 	out, err := n.compute(ctx, a, meter)
 	if err == nil {
-		err = n.release(ctx, a, out)
+		// The output may be computed while it is read.
+		err = n.contain(func() error { return n.release(ctx, a, out) }, slog.String("job", a.contract.GetJob()))
 	}
 	n.discardStaged(a, err)
 
@@ -189,7 +190,11 @@ func (n *Node) compute(ctx context.Context, a *active, meter *session.Meter) (*o
 		return nil, n.runError(err)
 	}
 	a.losses.open(link)
-	out, err := n.converse(ctx, a, link, meter, env)
+	var out *output
+	err = n.contain(func() (err error) {
+		out, err = n.converse(ctx, a, link, meter, env)
+		return err
+	}, slog.String("job", c.GetJob()))
 	if err != nil {
 		link.Abort(err)
 	}
@@ -220,7 +225,7 @@ func (n *Node) converse(ctx context.Context, a *active, link *peer.Link, meter *
 		return nil, err
 	}
 	out = &output{started: a.rec.Started}
-	out.result, err = n.guarded(ctx, a, env)
+	out.result, err = a.def.Run(ctx, env)
 	return out, err
 }
 
@@ -242,18 +247,6 @@ func (n *Node) readInputs(ctx context.Context, a *active) ([]table.Source, error
 		sources, digests = append(sources, read), append(digests, read.Digest())
 	}
 	return sources, n.commitInputs(a, digests)
-}
-
-// guarded runs the definition and turns a panic into a failure: a fault in one
-// job never ends the node.
-func (n *Node) guarded(ctx context.Context, a *active, env job.Env) (res job.Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			n.log.Error("a job panicked", slog.String("job", a.contract.GetJob()), slog.String("panic", fmt.Sprintf("%T", p)))
-			err = fail("internal", "the protocol failed unexpectedly; the node's log holds the event")
-		}
-	}()
-	return a.def.Run(ctx, env)
 }
 
 type onceStore struct {

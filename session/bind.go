@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // ErrMismatch is wrapped by every error of Bind that says the parties do not

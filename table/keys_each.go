@@ -8,10 +8,11 @@ import (
 	"iter"
 	"runtime"
 	"strconv"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // A batch of keys ends at either limit, so that it stays in a core's cache and
@@ -143,15 +144,15 @@ func eachKey[T any](ctx context.Context, kr *keyReader, work func(KeyBatch) (T, 
 		pending = make(chan *keyTask[T], tasks) // for the workers
 		ordered = make(chan *keyTask[T], tasks) // the same, for the user
 		readErr error                           // set before ordered is closed
-		wg      sync.WaitGroup
 	)
 	for range tasks {
 		free <- &keyTask[T]{raw: make([]keyColumn, len(kr.names)), done: make(chan struct{}, 1)}
 	}
-	reading, stop := context.WithCancel(ctx)
-	defer wg.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	g, reading := errgroup.WithContext(ctx)
+	defer func() { _ = g.Wait() }() // no errors, which come in order below
 	defer stop()
-	wg.Go(func() {
+	g.Go(func() error {
 		defer close(ordered)
 		defer close(pending)
 		readErr = kr.read(reading, func(b arrow.RecordBatch, first int64, from, to int) error {
@@ -172,9 +173,10 @@ func eachKey[T any](ctx context.Context, kr *keyReader, work func(KeyBatch) (T, 
 			ordered <- t
 			return nil
 		})
+		return nil
 	})
 	for range workers {
-		wg.Go(func() {
+		g.Go(func() error {
 			for t := range pending {
 				t.normalise(kr.rule)
 				if work != nil && reading.Err() == nil {
@@ -182,12 +184,17 @@ func eachKey[T any](ctx context.Context, kr *keyReader, work func(KeyBatch) (T, 
 				}
 				t.done <- struct{}{}
 			}
+			return nil
 		})
 	}
 
 	ke := &KeyError{Columns: kr.names, Rule: kr.rule}
 	for t := range ordered {
-		<-t.done
+		select {
+		case <-t.done:
+		case <-reading.Done():
+			return nil, reading.Err()
+		}
 		if t.err != nil {
 			return nil, t.err
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // cut is a source that gives its table's rows in batches of several sizes, each
@@ -238,6 +240,61 @@ func (b broken) Batches(ctx context.Context) iter.Seq2[arrow.RecordBatch, error]
 			}
 		}
 		yield(nil, b.err)
+	}
+}
+
+// What panics on the way, in the source, at work on a batch or in its use,
+// panics in EachKey.
+func TestEachKeyPanics(t *testing.T) {
+	const rows = 4 * keyBatchRows
+	boom := errors.New("boom")
+	b := NewBuilder(Schema{{Name: "id", Type: Int, Key: true}})
+	for i := range rows {
+		b.Ints(0).Append(int64(i))
+	}
+	tab, err := b.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(src Source, work func(KeyBatch) (int, error), use func(KeyBatch, int) error) (got *errgroup.Panic) {
+		defer func() { got = errgroup.Recovered(recover()) }()
+		_, err := EachKey(t.Context(), src, RuleID, work, use)
+		t.Errorf("returned, with %v", err)
+		return nil
+	}
+	work := func(KeyBatch) (int, error) { return 0, nil }
+	use := func(KeyBatch, int) error { return nil }
+	for name, got := range map[string]*errgroup.Panic{
+		"source": run(explosive{tab, boom}, work, use),
+		"work":   run(tab, func(b KeyBatch) (int, error) { panic(boom) }, use),
+		"late work": run(tab, func(b KeyBatch) (int, error) {
+			if b.First() > 2*keyBatchRows {
+				panic(boom)
+			}
+			return 0, nil
+		}, use),
+		"use": run(tab, work, func(KeyBatch, int) error { panic(boom) }),
+	} {
+		if got == nil || got.Value != boom {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// explosive is a source whose second batch panics.
+type explosive struct {
+	Source
+	value error
+}
+
+func (e explosive) Batches(ctx context.Context) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range e.Source.Batches(ctx) {
+			if !yield(b, err) {
+				return
+			}
+			panic(e.value)
+		}
 	}
 }
 

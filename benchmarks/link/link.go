@@ -27,13 +27,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	peerv1 "github.com/yinqiao/yinqiao/proto/yinqiao/peer/v1"
 
 	"github.com/yinqiao/yinqiao/internal/suite"
 	"github.com/yinqiao/yinqiao/node/peer"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // Kind names a network.

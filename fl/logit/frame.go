@@ -8,10 +8,9 @@ import (
 	"hash/crc32"
 	"io"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/internal/wire"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // ErrMessage is wrapped by every error about a message that is malformed or

@@ -5,10 +5,9 @@ import (
 	"math"
 	"math/bits"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/mpc/he"
 	"github.com/yinqiao/yinqiao/mpc/share"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // The sigmoid of a shared score. A share z modulo 2^scoreMod is an angle

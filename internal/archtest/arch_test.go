@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"io/fs"
 	"os"
@@ -69,7 +72,7 @@ func TestCheckerFindsBreaches(t *testing.T) {
 		{ImportPath: module + "/catalog/platform", Name: "platform", Imports: m("catalog", "internal/store", "+google.golang.org/grpc")},
 		{ImportPath: module + "/fl/logit", Name: "logit", Imports: m("fl/metrics", "mpc/he", "psi/ecdh", "session")},
 		{ImportPath: module + "/mpc/he", Name: "he", Imports: m("mpc/share", "+github.com/tuneinsight/lattigo/v5/ring")},
-		{ImportPath: module + "/session", Name: "session", Imports: m("+io", "+golang.org/x/sync/errgroup")},
+		{ImportPath: module + "/session", Name: "session", Imports: m("+io", "session/errgroup", "+golang.org/x/sync/semaphore")},
 		{ImportPath: module + "/internal/store", Name: "store", Imports: m("+github.com/dgraph-io/badger/v4")},
 	}
 	if faults := check(clean); len(faults) != 0 {
@@ -153,5 +156,74 @@ func TestFilesAreShort(t *testing.T) {
 	}
 	if seen < 20 {
 		t.Fatalf("found %d files: this test looks in another place", seen)
+	}
+}
+
+// TestGoroutinesAreContained: the code of protocols, and what reads their inputs,
+// starts goroutines by session/errgroup alone. A panic on any other ends the node.
+func TestGoroutinesAreContained(t *testing.T) {
+	seen := 0
+	for _, folder := range []string{"session", "table", "scratch", "job", "mpc", "psi", "fl", "sandbox", "internal/disclosure", "internal/figure"} {
+		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return nil
+			case err != nil:
+				return err
+			case d.IsDir() && (d.Name() == "psitest" || d.Name() == "sessiontest"):
+				return filepath.SkipDir // they serve tests
+			case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+				return nil
+			}
+			seen++
+			files := token.NewFileSet()
+			f, err := parser.ParseFile(files, path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if loose(n) {
+					t.Errorf("%s: a goroutine whose panic nobody catches: use session/errgroup", files.Position(n.Pos()))
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen < 20 {
+		t.Fatalf("found %d files: this test looks in another place", seen)
+	}
+}
+
+// loose reports whether n is a go statement or names sync.WaitGroup.
+func loose(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.GoStmt:
+		return true
+	case *ast.SelectorExpr:
+		x, ok := n.X.(*ast.Ident)
+		return ok && x.Name == "sync" && n.Sel.Name == "WaitGroup"
+	}
+	return false
+}
+
+func TestLooseGoroutinesAreFound(t *testing.T) {
+	for code, want := range map[string]bool{
+		"go f()":                        true,
+		"var wg sync.WaitGroup":         true,
+		"var g errgroup.Group; g.Go(f)": false,
+	} {
+		f, err := parser.ParseFile(token.NewFileSet(), "", "package p; func _() { "+code+" }", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		ast.Inspect(f, func(n ast.Node) bool { found = found || loose(n); return true })
+		if found != want {
+			t.Errorf("%s: %v", code, found)
+		}
 	}
 }

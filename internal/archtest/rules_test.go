@@ -24,7 +24,7 @@ type rule struct {
 
 // What a protocol may use: sessions, jobs and tables, and no network, storage,
 // catalog or policy.
-var protocol = []string{"session", "job", "table", "scratch", "internal/wire", "internal/secret", "internal/suite", "internal/disclosure/..."}
+var protocol = []string{"session", "session/errgroup", "job", "table", "scratch", "internal/wire", "internal/secret", "internal/suite", "internal/disclosure/..."}
 
 var rules = []rule{
 	{folder: "cmd/yinqiao", may: []string{"app"}},
@@ -34,7 +34,7 @@ var rules = []rule{
 	{folder: "examples", reason: "an example that needs the module stands in a module of its own"},
 
 	{
-		folder: "node", may: []string{"node/...", "catalog", "session", "job", "table", "scratch", "internal/...", "proto/..."},
+		folder: "node", may: []string{"node/...", "catalog", "session", "session/errgroup", "job", "table", "scratch", "internal/...", "proto/..."},
 		reason: "a node knows jobs only as job.Definition",
 	},
 	{folder: "node/peer", may: []string{"session", "internal/wire", "internal/suite", "proto/..."}},
@@ -48,7 +48,7 @@ var rules = []rule{
 	{folder: "session", std: true, reason: "it is a public package"},
 	{folder: "scratch", std: true, reason: "it is a public package"},
 	{folder: "job", may: []string{"session", "table", "scratch", "internal/disclosure/rules"}, reason: "it is a public package"},
-	{folder: "table", may: []string{"scratch"}, reason: "it is a public package"},
+	{folder: "table", may: []string{"scratch", "session/errgroup"}, reason: "it is a public package"},
 
 	{folder: "mpc", may: protocol},
 	{folder: "psi", may: append([]string{"mpc/..."}, protocol...)},
@@ -87,6 +87,7 @@ var kept = []struct {
 	{"github.com/google/differential-privacy", []string{"internal/disclosure/..."}},
 	{"github.com/tjfoc/gmsm", []string{"internal/suite"}},
 	{"github.com/emmansun/gmsm", []string{"internal/suite"}},
+	{"golang.org/x/sync/errgroup", []string{"session/errgroup"}},
 }
 
 // unreached says what must not be reached from a folder through any number of

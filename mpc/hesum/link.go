@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // link is this party's end of the channel to one other. One goroutine may send
@@ -134,7 +134,9 @@ type half func(ctx context.Context, l *link) error
 func (e *Engine) exchange(ctx context.Context, peers set, told, heard func(i int) half) error {
 	type result struct{ sent, got error }
 	results := make([]result, len(e.links))
-	var wg sync.WaitGroup
+	// Its pieces keep their errors to themselves: what one peer does wrong ends
+	// nothing with the others.
+	all, each := errgroup.WithContext(ctx)
 	for i, l := range e.links {
 		if l == nil || !peers.has(i) || e.lost.has(i) {
 			continue
@@ -147,30 +149,25 @@ func (e *Engine) exchange(ctx context.Context, peers set, told, heard func(i int
 			recv = heard(i)
 		}
 		// A party that has nothing more to say, or nothing sensible, is not told more.
-		pair, stop := context.WithCancel(ctx)
-		var both sync.WaitGroup
-		if send != nil {
-			both.Add(1)
-			wg.Go(func() {
-				defer both.Done()
-				results[i].sent = send(pair, l)
-			})
-		}
-		if recv != nil {
-			both.Add(1)
-			wg.Go(func() {
-				defer both.Done()
-				if results[i].got = recv(pair, l); results[i].got != nil {
-					stop()
-				}
-			})
-		}
-		wg.Go(func() {
-			both.Wait()
-			stop()
+		all.Go(func() error {
+			both, pair := errgroup.WithContext(each)
+			if send != nil {
+				both.Go(func() error {
+					results[i].sent = send(pair, l)
+					return nil
+				})
+			}
+			if recv != nil {
+				both.Go(func() error {
+					results[i].got = recv(pair, l)
+					return results[i].got
+				})
+			}
+			_ = both.Wait()
+			return nil
 		})
 	}
-	wg.Wait()
+	_ = all.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -254,32 +251,32 @@ func (e *Engine) leave(ctx context.Context, err error) {
 		ctx, stop := context.WithTimeout(ctx, farewell)
 		defer stop()
 		accused := byte(e.indexOf(fault.Party))
-		var wg sync.WaitGroup
+		var all errgroup.Group
 		for i, l := range e.links {
 			if l == nil || e.lost.has(i) || l.peer == fault.Party {
 				continue
 			}
 			taking, told := context.WithCancel(ctx)
-			wg.Go(func() {
+			all.Go(func() error {
 				defer told()
-				_ = l.send(ctx, e.at, kindFault, []byte{accused}) // it may be lost as well
+				return l.send(ctx, e.at, kindFault, []byte{accused})
 			})
-			wg.Go(func() {
+			all.Go(func() error {
 				select {
 				case <-taking.Done():
-					return
+					return nil
 				case <-time.After(patience):
 				}
 				// The other waits, it seems, for what it sends to be taken
 				// before it reads.
 				for {
 					if _, err := l.ch.Recv(taking); err != nil {
-						return
+						return err
 					}
 				}
 			})
 		}
-		wg.Wait()
+		_ = all.Wait() // others may be lost as well
 	}
 	_ = e.sess.CloseSend() // a channel that cannot be closed has failed
 }

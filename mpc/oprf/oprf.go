@@ -44,6 +44,7 @@ import (
 	"github.com/yinqiao/yinqiao/mpc/parallel"
 	"github.com/yinqiao/yinqiao/mpc/share"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // Version names the construction; a change on the wire, or of F, is a new one.
@@ -168,8 +169,7 @@ type Encoding struct {
 	rows   int
 	vector []gf128.Element
 	table  *okvs.Table
-	err    error
-	done   chan struct{}
+	work   errgroup.Group // computes them
 	cancel context.CancelFunc
 }
 
@@ -183,21 +183,21 @@ func Encode(ctx context.Context, rnd io.Reader, keys []gf128.Element) (*Encoding
 		return nil, fmt.Errorf("oprf: randomness: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	e := &Encoding{rows: len(keys), done: make(chan struct{}), cancel: cancel}
-	go func() {
-		defer close(e.done)
-		e.vector, e.table, e.err = okvs.Encode(ctx, stream, keys, func(dst, keys []gf128.Element, _ []int32) {
+	e := &Encoding{rows: len(keys), cancel: cancel}
+	e.work.Go(func() (err error) {
+		e.vector, e.table, err = okvs.Encode(ctx, stream, keys, func(dst, keys []gf128.Element, _ []int32) {
 			valueHash.Hash(dst, keys)
 		})
 		keys = nil
-	}()
+		return err
+	})
 	return e, nil
 }
 
 // Close ends what is still going on, waits for that and drops the vector.
 func (e *Encoding) Close() {
 	e.cancel()
-	<-e.done
+	_ = e.work.Wait() // whoever needs the vector has its error
 	e.vector, e.table = nil, nil
 }
 
@@ -226,8 +226,8 @@ func (e *Encoding) Receive(ctx context.Context, cfg Config, out Output) error {
 		if err != nil {
 			return err
 		}
-		if <-e.done; e.err != nil {
-			return e.err
+		if err := e.work.Wait(); err != nil {
+			return err
 		}
 		if pc.firstBin == 0 {
 			if err := cfg.Conn.Send(ctx, e.table.Seed[:]); err != nil {

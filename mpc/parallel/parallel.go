@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // For calls f on ranges that cover [0, n), each of at most block places and

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // link is the channel to one peer. One send may overlap one receive.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/yinqiao/yinqiao/mpc/share"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // step is one party's part in one sum.
@@ -482,14 +483,11 @@ func (s *step) confirm(ctx context.Context) error {
 // both reveal their shares, and together they open single vectors.
 func (s *step) hearLeftOut(ctx context.Context, l *link, own *echo, frame []byte) error {
 	pair, stop := context.WithCancel(ctx)
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		_ = l.send(pair, kindEcho, &s.tag, frame) // it need not be read
-	}()
+	var sending errgroup.Group
+	sending.Go(func() error { return l.send(pair, kindEcho, &s.tag, frame) })
 	body, err := l.receive(ctx, kindEcho, s)
-	stop() // it need not take what it is sent
-	<-sent
+	stop()
+	_ = sending.Wait() // it need not take what it is sent
 	if err != nil {
 		return err
 	}

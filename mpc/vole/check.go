@@ -7,10 +7,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/internal/wire"
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // The check of a chunk's trees, against a sender whose sums are not those of a

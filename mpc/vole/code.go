@@ -11,9 +11,8 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/mpc/gf128"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // DefaultCode names the code, its noise and its field: see codes.

@@ -5,10 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/internal/wire"
 	"github.com/yinqiao/yinqiao/psi/transcript"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // Kinds of messages, in the order of the diagram.

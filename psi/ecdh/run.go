@@ -7,13 +7,12 @@ import (
 	"io"
 	"iter"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
 	"github.com/yinqiao/yinqiao/mpc/parallel"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // run is one party's state in one session. It is single-use.

@@ -35,14 +35,13 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/mpc/gf128"
 	"github.com/yinqiao/yinqiao/mpc/okvs"
 	"github.com/yinqiao/yinqiao/mpc/oprf"
 	"github.com/yinqiao/yinqiao/mpc/share"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // Name of the protocol; a change on the wire is a new name.

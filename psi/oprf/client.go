@@ -9,8 +9,6 @@ import (
 	"iter"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/mpc/curve25519"
 	"github.com/yinqiao/yinqiao/mpc/parallel"
@@ -18,6 +16,7 @@ import (
 	"github.com/yinqiao/yinqiao/psi/tags"
 	"github.com/yinqiao/yinqiao/psi/transcript"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 	"github.com/yinqiao/yinqiao/table"
 )
 

@@ -34,9 +34,8 @@ import (
 	"io"
 	"strconv"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 )
 
 // Name of the protocol on the wire.

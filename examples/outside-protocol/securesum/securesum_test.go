@@ -15,10 +15,9 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/yinqiao/yinqiao/job"
 	"github.com/yinqiao/yinqiao/session"
+	"github.com/yinqiao/yinqiao/session/errgroup"
 	"github.com/yinqiao/yinqiao/table"
 )
 
