@@ -2,9 +2,11 @@ package aggregate
 
 import (
 	"context"
+	"sync"
 
 	"github.com/yinqiao/yinqiao/internal/disclosure"
 	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
+	"github.com/yinqiao/yinqiao/mpc/parallel"
 	"github.com/yinqiao/yinqiao/mpc/share"
 	"github.com/yinqiao/yinqiao/mpc/stats"
 )
@@ -75,28 +77,33 @@ func countAt(sum share.Vector, at int) disclosure.Count {
 // unsupported is the cells to withhold because a counter of theirs stands on too
 // little, a bin for instance. Each support is a table of its own with the same
 // equations, and what proves its small cells to be protected holds whatever is
-// withheld besides. at has the counts of all supports, in the order of the vector;
+// withheld besides. So they are looked at side by side. at has the counts of all supports, in the order of the vector;
 // progress hears how many supports are done.
 func unsupported(ctx context.Context, plan *stats.Plan, r rules.Set, at func(i int) disclosure.Count, progress func(done, total int64)) ([]bool, error) {
 	eqs := equations(plan)
 	mask := make([]bool, plan.Cells())
-	table := make([]disclosure.Count, len(mask))
-	for s := range plan.Supports() {
-		progress(int64(s), int64(plan.Supports()))
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	var mu sync.Mutex // of mask and done
+	done := int64(0)
+	err := parallel.Each(ctx, plan.Supports(), 1, func() func(s, _ int) error {
+		table := make([]disclosure.Count, len(mask))
+		return func(s, _ int) error {
+			for c := range table {
+				table[c] = at(s*len(table) + c)
+				table[c].Flags = 0 // they are of the cell, whose number has them
+			}
+			more, err := disclosure.Suppress(r, table, eqs)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			merge(mask, more)
+			done++
+			progress(done, int64(plan.Supports()))
+			return nil
 		}
-		for c := range table {
-			table[c] = at(s*len(table) + c)
-			table[c].Flags = 0 // they are of the cell, whose number has them
-		}
-		more, err := disclosure.Suppress(r, table, eqs)
-		if err != nil {
-			return nil, err
-		}
-		merge(mask, more)
-	}
-	return mask, nil
+	})
+	return mask, err
 }
 
 // merge withholds what more does, too.
