@@ -314,12 +314,7 @@ func (e *Engine) echo(ctx context.Context, peers set, d decision, digests map[in
 // compare holds a party's echo against this party's. What differs was sent by a
 // third, if both tell the truth: it is named, on the word of the other.
 func (e *Engine) compare(i int, d decision, mine, theirs []byte) error {
-	blame := func(j int, what error) error {
-		if j < 0 || j == e.self || j == i {
-			return &PeerError{Party: e.parties[i], Step: e.at.step, Err: what}
-		}
-		return &PeerError{Party: e.parties[j], Step: e.at.step, Witness: e.parties[i], Err: what}
-	}
+	blame := func(j int, what error) error { return e.differs(i, j, what) }
 	switch {
 	case len(theirs) < 1+digestSize:
 		return blame(-1, fmt.Errorf("%w: an echo of %d bytes", errLength, len(theirs)))
@@ -338,6 +333,15 @@ func (e *Engine) compare(i int, d decision, mine, theirs []byte) error {
 		}
 	}
 	return nil
+}
+
+// differs blames party j for what party i has from it, or i where that is j's
+// own, this party's, or nobody's (-1).
+func (e *Engine) differs(i, j int, what error) error {
+	if j < 0 || j == e.self || j == i {
+		return &PeerError{Party: e.parties[i], Step: e.at.step, Err: what}
+	}
+	return &PeerError{Party: e.parties[j], Step: e.at.step, Witness: e.parties[i], Err: what}
 }
 
 // hash is SHA-256 over a label, the transcript, the current step and parts,

@@ -82,6 +82,9 @@ func TestDrops(t *testing.T) {
 		{tn, 3, kindReport, 0, 3, without3}, // of the second agreement: three peers at the first
 		{tn, 3, kindEcho, 0, 0, without3},
 		{tn, 3, kindEcho, 0, 3, without3},
+		{tn, 3, kindPledge, 1, 1, without3},
+		{tn, 3, kindPledges, 1, 0, without3},
+		{tn, 3, kindPledges, 1, 1, without3},
 		{tn, 3, kindVector, 1, 0, without3},
 		{tn, 3, kindVector, 1, 1, without3},
 		{tn, 3, kindVector, 1, 3, without3},
@@ -249,7 +252,7 @@ func TestBrokenLink(t *testing.T) {
 				gone := make(chan struct{})
 				end := sync.OnceFunc(func() { close(gone) })
 				call := uint16(0)
-				if k >= kindVector {
+				if k >= kindPledges {
 					call = 1
 				}
 				inputs := c.random(23)

@@ -36,6 +36,7 @@ const (
 	kindReport                   // whose message has come
 	kindDecision                 // whose data count, who opens
 	kindEcho                     // digests of what has come
+	kindPledges                  // the commitments to ciphertexts that have come
 	kindVector                   // a ciphertext
 	kindShare                    // a share of a decryption
 	kindFault                    // the sender ends the run, over a party's fault
@@ -45,7 +46,7 @@ const (
 var kindNames = [...]string{
 	kindCommit: "commitment", kindReveal: "randomness", kindPledge: "commitment to what follows", kindPart: "key part",
 	kindPiece: "piece of a key", kindReport: "report", kindDecision: "decision", kindEcho: "echo", kindVector: "ciphertext",
-	kindShare: "decryption share", kindFault: "word of a fault",
+	kindShare: "decryption share", kindFault: "word of a fault", kindPledges: "word of commitments",
 }
 
 func (k kind) String() string {

@@ -30,7 +30,7 @@ func FuzzFrames(f *testing.F) {
 	sum := e.keys[0].scheme
 	sizes := map[kind]int{
 		kindCommit: digestSize, kindReveal: coinSize, kindPledge: digestSize, kindPart: sum.KeyPartSize(), kindPiece: sum.PieceSize(),
-		kindReport: 8, kindDecision: decisionSize, kindEcho: 1 + digestSize*5, kindVector: sum.CiphertextSize(), kindShare: sum.ShareSize(),
+		kindReport: 8, kindDecision: decisionSize, kindEcho: 1 + digestSize*5, kindPledges: digestSize * 4, kindVector: sum.CiphertextSize(), kindShare: sum.ShareSize(),
 	}
 	for k, n := range sizes {
 		frame := appendHeader(nil, header{kind: k, call: e.at.call, step: e.at.tag})

@@ -172,7 +172,8 @@ type Engine struct {
 // New binds s, which is a fork of its own that nothing has been said on, and
 // makes the collective keys. It fails with a *PeerError, with ErrLost where too
 // few contributors are left, or with the cause of ctx. What is said on s ends
-// when New or Sum fails; otherwise the caller ends it.
+// when New or Sum fails; otherwise, and where either refuses its arguments
+// (ErrParams), which says nothing to anybody, the caller ends it.
 func New(ctx context.Context, s *session.Session, p Params) (*Engine, error) {
 	e, err := newEngine(s, p)
 	if err != nil {
@@ -190,6 +191,7 @@ func New(ctx context.Context, s *session.Session, p Params) (*Engine, error) {
 		return e, nil
 	}
 	if err := e.makeKeys(ctx); err != nil {
+		e.wipe()
 		e.leave(ctx, err)
 		return nil, err
 	}

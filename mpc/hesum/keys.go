@@ -47,6 +47,11 @@ func (e *Engine) makeKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		for i := range got {
+			got[i].wipe()
+		}
+	}()
 	var have set
 	for i, x := range digests {
 		have |= 1 << i
@@ -188,6 +193,11 @@ func (o *ownKeys) wipe() {
 	for _, sk := range o.secrets {
 		sk.Wipe()
 	}
+	for _, dealt := range o.pieces {
+		for _, p := range dealt {
+			p.Wipe()
+		}
+	}
 }
 
 // swapKeys sends this party's commitment to its key parts to all peers, and
@@ -211,7 +221,10 @@ func (e *Engine) swapKeys(ctx context.Context, peers set, mine *ownKeys) (*[MaxP
 					return err
 				}
 				for _, dealt := range mine.pieces {
-					if err := l.send(ctx, e.at, kindPiece, dealt[e.pointOf(i)].Marshal()); err != nil {
+					b := dealt[e.pointOf(i)].Marshal()
+					err := l.send(ctx, e.at, kindPiece, b)
+					clear(b)
+					if err != nil {
 						return err
 					}
 				}

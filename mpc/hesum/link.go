@@ -151,16 +151,18 @@ func (e *Engine) exchange(ctx context.Context, peers set, told, heard func(i int
 		// A party that has nothing more to say, or nothing sensible, is not told more.
 		all.Go(func() error {
 			both, pair := errgroup.WithContext(each)
-			if send != nil {
-				both.Go(func() error {
-					results[i].sent = send(pair, l)
-					return nil
-				})
-			}
 			if recv != nil {
 				both.Go(func() error {
 					results[i].got = recv(pair, l)
 					return results[i].got
+				})
+			}
+			// After it, and so mostly under way before it ends: a party whose message
+			// is wrong finds so itself by this one's.
+			if send != nil {
+				both.Go(func() error {
+					results[i].sent = send(pair, l)
+					return nil
 				})
 			}
 			_ = both.Wait()

@@ -2,6 +2,7 @@ package hesum
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -100,9 +101,9 @@ func (e *Engine) sum(ctx context.Context, shape share.Shape, v share.Vector, to 
 // theirs, by party. It returns a digest of each party's ciphertexts as well. One
 // that was seen before, at any time in the run, is refused.
 //
-// Contributors pledge their ciphertexts before any is shown: who could choose
-// its own after seeing the others' would choose the sum, and honest shares of a
-// chosen sum give the key away.
+// Contributors pledge their ciphertexts before any is shown, the same ones to
+// all: who could choose its own after seeing the others' would choose the sum,
+// and honest shares of a chosen sum give the key away.
 func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v share.Vector) ([][]*tbgv.Ciphertext, map[int][digestSize]byte, error) {
 	cts := make([][]*tbgv.Ciphertext, len(e.parties))
 	hashes := make([][][digestSize]byte, len(e.parties))
@@ -121,7 +122,12 @@ func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v shar
 	var pledges [][]byte
 	if e.holders.has(e.self) {
 		var err error
-		pledges, err = e.swapDigests(ctx, e.holders&^(1<<e.self), kindPledge, e.commitment(e.self, joined(hashes[e.self])))
+		mine := e.commitment(e.self, joined(hashes[e.self]))
+		pledges, err = e.swapDigests(ctx, e.holders&^(1<<e.self), kindPledge, mine)
+		pledges[e.self] = mine
+		if err == nil {
+			err = e.samePledges(ctx, pledges)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -156,6 +162,50 @@ func (e *Engine) swapVectors(ctx context.Context, peers set, work []span, v shar
 	}
 	digests, err := e.remember(hashes)
 	return cts, digests, err
+}
+
+// samePledges makes sure, before this party shows its ciphertexts, that all
+// others have been pledged the same as it. Where all contributors open, the echo
+// comes from all of them, and shows it as well. With fewer the echoes of some may
+// be missing; one that pledges to these, sees their ciphertexts, and only then
+// pledges to the rest, could take theirs out of the sum.
+func (e *Engine) samePledges(ctx context.Context, pledges [][]byte) error {
+	if e.allNeeded() != 0 {
+		return nil
+	}
+	var mine []byte // of the holders in order; zeros where none has come
+	order := e.indices(e.holders)
+	for _, j := range order {
+		mine = append(mine, pledges[j]...)
+		if pledges[j] == nil {
+			mine = append(mine, make([]byte, digestSize)...)
+		}
+	}
+	none := make([]byte, digestSize)
+	differs := make([]error, len(e.parties))
+	err := e.exchange(ctx, e.holders&^(1<<e.self),
+		func(int) half {
+			return func(ctx context.Context, l *link) error { return l.send(ctx, e.at, kindPledges, mine) }
+		},
+		func(i int) half {
+			return func(ctx context.Context, l *link) error {
+				theirs, err := l.recv(ctx, e.at, kindPledges, len(mine))
+				if err != nil {
+					return err
+				}
+				for k, j := range order {
+					a, b := mine[k*digestSize:][:digestSize], theirs[k*digestSize:][:digestSize]
+					// One that is lost before it pledges to all takes no part; everybody has its own.
+					if bytes.Equal(a, b) || j != i && j != e.self && (bytes.Equal(a, none) || bytes.Equal(b, none)) {
+						continue
+					}
+					differs[i] = e.differs(i, j, fmt.Errorf("%w: a commitment to its ciphertexts", errDiffers))
+					return nil
+				}
+				return nil
+			}
+		})
+	return cmp.Or(err, worst(differs))
 }
 
 // remember keeps the digests of all ciphertexts of a step, and returns one for

@@ -99,11 +99,11 @@ func TestTampering(t *testing.T) {
 	for name, c := range map[string]setup{"n of n": quick, "t of n": threeOfFour} {
 		inputs := c.random(3)
 		for k := kindCommit; k <= kindShare; k++ {
-			if c.threshold == c.contributors && (k == kindPiece || k == kindReport || k == kindDecision) {
+			if c.threshold == c.contributors && (k == kindPiece || k == kindReport || k == kindDecision || k == kindPledges) {
 				continue
 			}
 			call := uint16(0)
-			if k >= kindVector {
+			if k >= kindPledges {
 				call = 1
 			}
 			from, to := "p1", "p0"

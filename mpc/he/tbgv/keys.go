@@ -166,6 +166,7 @@ func (sk *Secret) Wipe() {
 	defer sk.mu.Unlock()
 	sk.rows.Wipe()
 	clear(sk.seeds)
+	sk.seeds = nil // Collect is not to go on with zeros
 	sk.taken = true
 }
 

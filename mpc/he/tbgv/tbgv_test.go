@@ -624,25 +624,6 @@ func TestNothingPrints(t *testing.T) {
 	}
 }
 
-// TestWipe: nothing of a secret is left.
-func TestWipe(t *testing.T) {
-	rnd := testRand(t, 0)
-	s := must(New(Params{Set: Sum32, Parties: 2, Threshold: 2, Openings: 1}))(t)
-	sk, _, err := s.GenerateKey(rnd, [32]byte{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := sk.rows
-	sk.Wipe()
-	for _, row := range rows {
-		if slices.Max(row) != 0 {
-			t.Fatal("a secret survives")
-		}
-	}
-	_, err = sk.Share()
-	refuse(t, "a wiped secret", err, ErrUsed)
-}
-
 // TestOneSchemeManyGoroutines runs a whole opening for every goroutine on one
 // scheme and one set of keys.
 func TestOneSchemeManyGoroutines(t *testing.T) {

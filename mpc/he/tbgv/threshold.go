@@ -24,6 +24,12 @@ type piece struct {
 	seed [seedSize]byte
 }
 
+// Wipe overwrites the piece: so many of one dealer as open a sum are its secret.
+func (p *Piece) Wipe() {
+	p.rows.Wipe()
+	clear(p.seed[:])
+}
+
 // Deal shares the secret of contributor self among all contributors: piece j
 // is for contributor j, whose point is j+1. It uses the secret up but for
 // [Scheme.Collect]. It takes Parties times the memory of a secret.
