@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/mpc/stats"
@@ -283,6 +285,108 @@ func TestPartsOfCellsAreHeldAgainstEachOther(t *testing.T) {
 		for _, l := range lines(t, w) {
 			if got := l[len(l)-1] == stats.Suppressed; got != c.withheld {
 				t.Errorf("%s after %s: %s is withheld: %t", c.second, c.first, l[0], got)
+			}
+		}
+	}
+}
+
+// A cell of one party alone is withheld, and so is what would give it back: the
+// total, asked for by itself later, or the other cells where the total was before.
+func TestCellOfOnePartyDoesNotFollow(t *testing.T) {
+	const measures = `"measures": [{"of": "sum", "column": "amount", "range": [0, 100]}]`
+	for _, forms := range [][]string{{byIndustry + ", " + measures, measures}, {measures, byIndustry + ", " + measures}} {
+		w := newWorld(MaskedDefinition(), 3, "")
+		even(w, 20)
+		for _, id := range []session.PartyID{"p1", "p2"} {
+			for i := range w.rows[id] {
+				if w.rows[id][i].industry == "retail" {
+					w.rows[id][i].industry = "mining"
+				}
+			}
+		}
+		shown, total := 0, false
+		for _, form := range forms {
+			ask(w, form)
+			for _, l := range lines(t, w) {
+				switch {
+				case l[len(l)-1] == stats.Suppressed:
+				case len(l) == 2:
+					total = true
+				case l[0] == "retail":
+					t.Error("the cell of one party is shown")
+				default:
+					shown++
+				}
+			}
+		}
+		if total && shown == 3 {
+			t.Errorf("the total less three cells is the fourth, which is one party's: %v", forms)
+		}
+		if !total && shown == 0 {
+			t.Errorf("nothing is shown: %v", forms)
+		}
+	}
+}
+
+// The same table again is the same table, withheld cells and all: it says nothing
+// new, though the cells withheld hold few units of each party.
+func TestRepetitionShowsTheSame(t *testing.T) {
+	w := newWorld(MaskedDefinition(), 3, "")
+	even(w, 20)
+	for id := range w.rows {
+		few := make(map[string]int)
+		w.rows[id] = slices.DeleteFunc(w.rows[id], func(l loan) bool {
+			if l.industry != "retail" && l.industry != "mining" || l.year != 2005 {
+				return false
+			}
+			few[l.industry]++
+			return few[l.industry] > map[string]int{"retail": 3, "mining": 4}[l.industry]
+		})
+	}
+	// The cell of 9 units is withheld, and with it that of 12: of each party 7.
+	ask(w, `"where": [{"column": "year", "in": [2005]}], "margins": true, `+byIndustry+`, "measures": [{"of": "count"}]`)
+	first := lines(t, w)
+	hidden := 0
+	for _, l := range first {
+		if l[len(l)-1] == stats.Suppressed {
+			hidden++
+		}
+	}
+	if hidden != 2 {
+		t.Fatalf("%d cells are withheld: %v", hidden, first)
+	}
+	for range 2 {
+		if again := lines(t, w); !reflect.DeepEqual(again, first) {
+			t.Errorf("again:\n%v\nbefore:\n%v", again, first)
+		}
+	}
+}
+
+// A filter that leaves one row of a unit out, and not the unit, is found out
+// whatever the measures are called, and whatever others there are.
+func TestRowOfAUnitIsNoDifference(t *testing.T) {
+	const sum = `{"of": "sum", "column": "amount", "range": [0, 1000]}`
+	for _, second := range []string{
+		sum,
+		`{"name": "other", "of": "sum", "column": "amount", "range": [0, 1001]}`,
+		`{"of": "mean", "column": "amount", "range": [0, 1000]}`,
+		sum + `, {"of": "sum", "column": "bad", "range": [0, 1]}`,
+	} {
+		w := newWorld(MaskedDefinition(), 3, "")
+		even(w, 20)
+		more := w.rows["p0"][0]
+		more.year, more.amount = 2007, 777
+		w.rows["p0"] = append(w.rows["p0"], more)
+		ask(w, byIndustry+`, "measures": [`+sum+`]`)
+		for _, l := range lines(t, w) {
+			if l[2] == stats.Suppressed {
+				t.Fatalf("%s is withheld from the first table", l[0])
+			}
+		}
+		ask(w, `"where": [{"column": "year", "max": 2006}], `+byIndustry+`, "measures": [`+second+`]`)
+		for _, l := range lines(t, w) {
+			if got, want := l[len(l)-1] == stats.Suppressed, l[0] == "retail"; got != want {
+				t.Errorf("%s: %s is withheld: %t, want %t", second, l[0], got, want)
 			}
 		}
 	}

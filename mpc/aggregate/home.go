@@ -142,7 +142,7 @@ func (h *home) newRelease() history.Release {
 		}
 		r.Dims = append(r.Dims, history.Dim{Key: short(g), Size: len(categories)})
 	}
-	r.Digest, r.Filter = digest(form.Measures), digest([]any{form.Where, form.Missing, form.Entity})
+	r.Digest, r.Filter = digest(plan.Digested()), digest([]any{form.Where, form.Missing, form.Entity})
 	for key, parts := range plan.Views() {
 		v := history.View{Key: short(key)}
 		for _, part := range parts {
@@ -247,23 +247,28 @@ func (h *home) judge(ctx context.Context, mask []bool) (more []bool, err error) 
 			return nil, fmt.Errorf("%w: a gate's mask releases a cell that a rule of this party's withholds", ErrPeer)
 		}
 	}
-	var found []bool
-	err = h.remember(ctx, func(files scratch.Files) (err error) {
+	more = make([]bool, len(mask))
+	add := func(found []bool, err error) error {
+		for i, f := range found {
+			if c := h.cells[i]; f && !mask[c] {
+				more[c], h.flags[c] = true, true
+			}
+		}
+		return err
+	}
+	err = h.remember(ctx, func(files scratch.Files) error {
+		id, least := h.p.releaseID(), h.p.rules.MinUnits
 		if !slices.Equal(h.whose, h.p.counted) { // a contributor was lost after its rows were to be counted
 			h.whose = h.p.counted
-			if err := errors.Join(history.Abandon(files, h.p.releaseID()), history.Begin(files, h.newRelease())); err != nil {
+			if err := errors.Join(history.Abandon(files, id), history.Begin(files, h.newRelease())); err != nil {
+				return err
+			}
+			if err := add(history.Verify(files, id, nil, least)); err != nil {
 				return err
 			}
 		}
-		found, err = history.Verify(files, h.p.releaseID(), h.shown(mask), h.p.rules.MinUnits)
-		return err
+		return add(history.Verify(files, id, h.shown(mask), least))
 	})
-	more = make([]bool, len(mask))
-	for i, f := range found {
-		if c := h.cells[i]; f && !mask[c] {
-			more[c], h.flags[c] = true, true
-		}
-	}
 	return more, err
 }
 

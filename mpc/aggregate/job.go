@@ -132,7 +132,7 @@ func decode(spec job.Spec, way way) (*request, error) {
 		}
 	}
 	if unit := spec.Limits.Release.Unit; unit != "" && r.Entity != unit {
-		bad("entity is %q, and the rules of the grant or of this party protect %q (limits.release.unit): name that", r.Entity, unit)
+		bad("entity is %q, and the rules of the grant or of this party protect %q (limits.release.unit): only a job that names the same is possible", r.Entity, unit)
 	}
 	if len(r.gates) == 0 {
 		bad("no party has the role %s, and without one nobody can say which cells are too small", Gate)
@@ -142,6 +142,16 @@ func decode(spec job.Spec, way way) (*request, error) {
 	}
 	if err := r.Rules.Validate(); err != nil {
 		bad("rules: %w", err)
+	}
+	if r.Rules.Unit != "" || r.Rules.BudgetEpsilon != 0 || r.Rules.BudgetDelta != 0 {
+		bad("rules: unit and budgets hold for all jobs of a grant, and stand in its limits.release; a job names its entity")
+	}
+	all := rules.Strictest(spec.Limits.Release, r.Rules)
+	if all.MinProviders > int64(n) {
+		bad("the rules ask for %d providers in every cell and %d parties contribute: nothing could be released", all.MinProviders, n)
+	}
+	if all.Epsilon > 0 && r.UnitRows == 0 {
+		bad("the rules ask for noise (epsilon), so the form has to say how many rows one unit can have: unit_rows")
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

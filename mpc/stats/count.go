@@ -57,8 +57,8 @@ type Part struct {
 	// Members says which units are in which cells, margins left out: sorted by
 	// unit, then cell, each pair once. 16 bytes each.
 	Members []Member
-	// Tops has an entry for every column that is summed, if CountOptions.Largest
-	// asks for it.
+	// Tops has an entry for every column that is summed and the rows that it is
+	// summed over, if CountOptions.Largest asks for it.
 	Tops []Top
 }
 
@@ -66,15 +66,18 @@ type Part struct {
 type Member struct {
 	Unit uint64 // a keyed hash of the unit; see Plan.Count
 	Cell int32
-	// Value digests what these rows have in the columns that are measured: it
-	// tells, with odds of 2^-32 to miss it, that they changed. It is not 0. While
-	// rows are counted it is the number of the row.
+	// Value tells that these rows changed: its lowest byte is how many they are,
+	// modulo 256, whatever is measured, and the rest digests what they have in
+	// [Plan.Digested], with odds of 2^-24 to miss a change. It is not 0, and of
+	// several cells both parts add up. While rows are counted it is the number of
+	// the row.
 	Value uint32
 }
 
 // Top is what rules of dominance look at: of each cell the largest
 // contributions to the sum of a column. A unit's contribution is the sum of the
-// absolute values of its rows, as a multiple of 10^-Scale.
+// absolute values of its rows, as a multiple of 10^-Scale; of those rows that
+// have the other column, too, where two are measured and missing values skipped.
 type Top struct {
 	Column   string
 	Scale    int
@@ -155,6 +158,7 @@ type counting struct {
 	members []Member
 	values  []uint32 // of each row counted, a digest of its numbers
 	key     uint64   // of those digests
+	order   []int    // the columns that they are of, see Plan.Digested
 	largest int
 	tops    []topColumn
 	amounts []uint64 // of each row counted, the absolute value of each of tops
@@ -168,6 +172,7 @@ type counting struct {
 // topColumn is a summed column whose absolute values are kept.
 type topColumn struct {
 	column   int
+	need     []int // rows that miss one of these columns do not count
 	measures []int
 }
 
@@ -204,6 +209,7 @@ func newCounting(p *Plan, src table.Source, seed [32]byte, opt CountOptions) (*c
 	}
 	c := &counting{Plan: p, src: src, selected: selected, schema: selected.Schema(), hash: newHasher(seed), patternAt: make(map[string]int32)}
 	c.key = binary.LittleEndian.Uint64(c.hash.buf)
+	c.order, _ = p.digested()
 	for _, u := range unit {
 		c.unitCols = append(c.unitCols, c.schema.Index(u))
 	}
@@ -240,22 +246,23 @@ func newCounting(p *Plan, src table.Source, seed [32]byte, opt CountOptions) (*c
 	return c, nil
 }
 
-// topColumns lists the columns that are summed, each name and scale once.
+// topColumns lists the columns that are summed, each name, scale and rows that it
+// is summed over once.
 func (p *Plan) topColumns() []topColumn {
 	var tops []topColumn
-	at := make(map[[2]any]int)
+	at := make(map[string]int)
 	for _, d := range p.derived {
 		for _, k := range []int{d.a, d.b} {
 			if k < 0 {
 				continue
 			}
-			col := &p.columns[p.places[k].a]
-			key := [2]any{col.name, col.scale}
+			pl := &p.places[k]
+			key := fmt.Sprintf("%q %d %q", p.columns[pl.a].name, p.columns[pl.a].scale, p.needed(pl))
 			i, ok := at[key]
 			if !ok {
 				i = len(tops)
 				at[key] = i
-				tops = append(tops, topColumn{column: p.places[k].a})
+				tops = append(tops, topColumn{column: pl.a, need: pl.need})
 			}
 			if !slices.Contains(tops[i].measures, d.measure) {
 				tops[i].measures = append(tops[i].measures, d.measure)
@@ -339,6 +346,11 @@ func (c *counting) block(ctx context.Context, lo, hi int) error {
 		for r := range c.rows {
 			for i := range c.tops {
 				v := c.nums[c.tops[i].column][r]
+				for _, at := range c.tops[i].need {
+					if has := c.has[at]; len(has) > 0 && !has[r] {
+						v = 0
+					}
+				}
 				c.amounts = append(c.amounts, uint64(max(v, -v)))
 			}
 		}
@@ -346,13 +358,39 @@ func (c *counting) block(ctx context.Context, lo, hi int) error {
 	return nil
 }
 
+// Digested says which numbers of a row [Member.Value] digests, in a fixed order:
+// forms of which it says the same have digests that can be compared, however
+// they name and range their measures.
+func (p *Plan) Digested() []string {
+	_, names := p.digested()
+	return names
+}
+
+// digested returns the columns that Digested names, each once.
+func (p *Plan) digested() (columns []int, names []string) {
+	at := make(map[string]int)
+	for i := range p.columns {
+		c := &p.columns[i]
+		name := fmt.Sprintf("%q %d %d %v", c.name, c.kind, c.scale, c.edges)
+		if _, ok := at[name]; !ok {
+			at[name] = i
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		columns = append(columns, at[name])
+	}
+	return columns, names
+}
+
 // digest appends a digest of each row's numbers.
 func (c *counting) digest() {
 	c.values = room(c.values, len(c.rows))
 	for r := range c.rows {
 		h := c.key
-		for i, nums := range c.nums {
-			h ^= uint64(nums[r])
+		for _, i := range c.order {
+			h ^= uint64(c.nums[i][r])
 			if has := c.has[i]; len(has) > 0 && !has[r] {
 				h = ^h
 			}

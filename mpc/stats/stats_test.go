@@ -365,6 +365,7 @@ func TestTops(t *testing.T) {
 				{Of: stats.Mean, Column: "term", Range: term},
 				{Of: stats.Count},
 				{Of: stats.Variance, Column: "amount", Range: []float64{-60, 100}, Scale: 2},
+				{Of: stats.Covariance, Columns: []string{"amount", "term"}, Range: slices.Concat(amount, term), Scale: 2},
 			},
 		}
 		p, err := stats.NewPlan(f, 1)
@@ -377,7 +378,7 @@ func TestTops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(part.Tops) != 2 || part.Tops[0].Column != "amount" || !slices.Equal(part.Tops[0].Measures, []int{0, 3}) {
+		if len(part.Tops) != 4 || part.Tops[0].Column != "amount" || !slices.Equal(part.Tops[0].Measures, []int{0, 3}) {
 			t.Fatalf("tops are of %v", part.Tops)
 		}
 		cells := make(map[string]int)
@@ -385,8 +386,9 @@ func TestTops(t *testing.T) {
 			cells[fmt.Sprint(p.Labels(cell))] = cell
 		}
 		for k, top := range part.Tops {
-			at := [2]int{4, 5}[k]
-			unit := [2]float64{100, 1}[k]
+			at := [4]int{4, 5, 4, 5}[k]
+			beside := [4]int{4, 5, 5, 4}[k] // a row that misses this one does not count
+			unit := [4]float64{100, 1, 100, 100}[k]
 			given := make(map[int]map[any]float64)
 			for _, r := range rows {
 				if r[2] == nil || r[3] == nil {
@@ -411,6 +413,9 @@ func TestTops(t *testing.T) {
 							x = v
 						case int:
 							x = float64(v)
+						}
+						if r[beside] == nil {
+							x = 0
 						}
 						given[cell][r[0]] += math.Round(math.Abs(x) * unit)
 					}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/yinqiao/yinqiao/mpc/stats"
@@ -101,5 +102,21 @@ func TestSupportsAreBounded(t *testing.T) {
 	}
 	if _, err := stats.NewPlan(form, 3); !errors.Is(err, stats.ErrSize) {
 		t.Errorf("got %v, want ErrSize", err)
+	}
+}
+
+// Two dimensions that say the same are one: releases are told apart by what
+// their dimensions are.
+func TestSameDimensionTwice(t *testing.T) {
+	bins := func(name string, edges ...float64) stats.Dimension {
+		return stats.Dimension{Column: "term", Name: name, Bins: edges}
+	}
+	form := stats.Form{Measures: []stats.Measure{{Of: stats.Count}}, GroupBy: []stats.Dimension{bins("a", 0, 5, 20), bins("b", 0, 10, 20)}}
+	if err := form.Validate(nil); err != nil {
+		t.Errorf("other bins of the same column: %v", err)
+	}
+	form.GroupBy[1].Bins = form.GroupBy[0].Bins
+	if err := form.Validate(nil); err == nil || !strings.Contains(err.Error(), "group_by[1]: splits rows as group_by[0] does") {
+		t.Errorf("the same bins twice: %v", err)
 	}
 }

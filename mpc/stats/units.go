@@ -116,10 +116,13 @@ func (c *counting) distinct(ctx context.Context, part *Part) error {
 			for ; i < len(m) && m[i].Unit == unit && m[i].Cell == cell; i++ {
 				t.contribute(m[i].Value)
 				t.supported(m[i].Value)
-				value += c.values[m[i].Value] | 1
+				value = addValues(value, c.values[m[i].Value]&^0xff|1)
 			}
 			t.leave()
-			m[kept] = Member{Unit: unit, Cell: cell, Value: max(value, 1)}
+			if value == 0 { // 256 rows
+				value = 1 << 8
+			}
+			m[kept] = Member{Unit: unit, Cell: cell, Value: value}
 			kept++
 		}
 		if c.form.UnitRows > 0 && int64(i-first) > c.form.UnitRows {
@@ -133,6 +136,9 @@ func (c *counting) distinct(ctx context.Context, part *Part) error {
 	part.Tops = t.tops
 	return nil
 }
+
+// addValues adds the two parts of values, see [Member.Value].
+func addValues(a, b uint32) uint32 { return a&^0xff + b&^0xff | (a+b)&0xff }
 
 // tally counts the units of all cells, one unit after another, and keeps the
 // largest contributions.

@@ -281,6 +281,13 @@ func (v *validation) dimension(path string, d *Dimension) {
 		v.text(path+".name", d.Name)
 	}
 	v.title(path, d.title())
+	for i := range v.form.GroupBy {
+		if e := &v.form.GroupBy[i]; e == d {
+			break
+		} else if e.Column == d.Column && e.Other == d.Other && e.OpenEnded == d.OpenEnded && slices.Equal(e.Domain, d.Domain) && slices.Equal(e.Bins, d.Bins) {
+			v.add(path, "splits rows as group_by[%d] does", i)
+		}
+	}
 }
 
 func (v *validation) reserved(path string, list []Value, word string) {

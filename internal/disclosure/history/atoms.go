@@ -130,41 +130,66 @@ func (p *pairs) grow() {
 }
 
 // system is the linear system that an attacker has: a row for each query that
-// was or is to be released, the sum over the atoms in it.
+// was or is to be released, the sum over the atoms in it. A query that is
+// withheld has a row as well, in which stands besides its atoms an unknown of no
+// units, less their sum: the query follows if that does.
 type system struct {
 	rows  [][]int32 // atoms, ascending
 	fresh []int32   // of each row: the query of the new release, or none
+	veil  []bool    // of each row: its query is withheld
 	cols  [][]int32 // rows of each atom
 	size  []int64   // units of each atom
+	idle  []int32   // groups of the new release without a row
 	left  int64     // steps
 }
 
-// isolate flags new queries until no atom of few units follows from a linear
-// combination in which one of them takes part.
+// isolate flags new queries until neither an atom of few units nor a query that
+// is withheld follows from a linear combination in which one of them takes part.
+// Why it is withheld this node does not know: it can have units enough, all of
+// them with one party, or mostly those of one unit.
 func (c *checker) isolate() {
 	if len(c.atoms.levels) < 2 {
 		return
 	}
-	s := c.atoms.system(c)
-	if s == nil {
-		// So many atoms that most have few units.
-		for q := range c.flagged {
-			if c.now.shown(q) && c.now.count[q] > 0 {
-				c.flag(int32(q))
+	left := int64(effort)
+	for n := range rounds {
+		s := c.atoms.system(c, n < rounds-1)
+		if s == nil {
+			// So many atoms that most have few units.
+			for q := range c.flagged {
+				if c.now.shown(q) && c.now.count[q] > 0 {
+					c.flag(int32(q))
+				}
 			}
+			return
 		}
-		return
-	}
-	for range rounds {
-		if !s.round(c, false) {
+		s.left = left
+		again := s.solve(c)
+		if left = s.left; !again {
 			return
 		}
 	}
-	s.round(c, true)
 }
 
-// system builds the rows; nil if there are too many atoms.
-func (a *atoms) system(c *checker) *system {
+// solve flags until nothing follows, and reports whether it flagged a base cell
+// of a group that has no row because all its cells were shown.
+func (s *system) solve(c *checker) (again bool) {
+	before := slices.Clone(c.flagged)
+	more := true
+	for n := 0; more && n < rounds; n++ {
+		more = s.round(c, false)
+	}
+	if more {
+		s.round(c, true)
+	}
+	return slices.ContainsFunc(s.idle, func(q int32) bool {
+		return slices.ContainsFunc(c.now.cellsOf(q), func(cell int32) bool { return c.flagged[cell] && !before[cell] })
+	})
+}
+
+// system builds the rows; nil if there are too many atoms. idle says whether
+// groups of the new release may be left out, see rest.
+func (a *atoms) system(c *checker, idle bool) *system {
 	if a.full {
 		return nil
 	}
@@ -175,16 +200,16 @@ func (a *atoms) system(c *checker) *system {
 	}
 	// Rows of a release are numbered from its base on.
 	base := make([]int32, len(a.levels)+1)
-	s := &system{left: effort}
+	s := &system{}
 	for i, lv := range a.levels {
 		q := lv.release.Queries()
 		base[i+1] = base[i] + int32(q)
 		for k := range q {
-			fresh := none
-			if i == 0 {
+			fresh, shown := none, lv.release.shown(k)
+			if i == 0 && shown {
 				fresh = int32(k)
 			}
-			s.fresh = append(s.fresh, fresh)
+			s.fresh, s.veil = append(s.fresh, fresh), append(s.veil, !shown)
 		}
 	}
 	// Atoms in the same rows are one.
@@ -203,6 +228,9 @@ func (a *atoms) system(c *checker) *system {
 					if int(q) < lv.release.Queries() && (i == 0 || !lv.release.spare(q)) {
 						col = append(col, base[i]+q)
 					}
+				}
+				for _, q := range lv.release.hidden[label] {
+					col = append(col, base[i]+q)
 				}
 			}
 			at = lv.before[at]
@@ -230,33 +258,66 @@ func (a *atoms) system(c *checker) *system {
 		s.size[m] += size[k]
 	}
 	s.unite()
+	if idle {
+		s.rest(c)
+	}
+	s.hide()
 	return s
+}
+
+// rest drops the groups of the new release all of whose base cells are shown. A
+// unit that is in two of these counts once in a group, and its numbers in both:
+// the row would say more than the sum does.
+func (s *system) rest(c *checker) {
+	drop := make([]bool, len(s.rows))
+	for r, q := range s.fresh {
+		if q != none && c.now.spare(q) && !slices.ContainsFunc(c.now.cellsOf(q), func(cell int32) bool { return c.flagged[cell] }) {
+			drop[r] = true
+			s.idle = append(s.idle, q)
+		}
+	}
+	s.remove(drop)
+}
+
+// hide gives the rows of withheld queries their unknowns, and drops those that
+// cannot follow because nothing that is shown has all of their atoms.
+func (s *system) hide() {
+	drop := make([]bool, len(s.rows))
+	for _, col := range s.cols {
+		if !slices.ContainsFunc(col, func(r int32) bool { return !s.veil[r] }) {
+			for _, r := range col {
+				drop[r] = true
+			}
+		}
+	}
+	s.remove(drop)
+	for r, row := range s.rows {
+		if s.veil[r] && len(row) > 0 {
+			s.rows[r] = append(row, int32(len(s.cols)))
+			s.cols, s.size = append(s.cols, []int32{int32(r)}), append(s.size, 0)
+		}
+	}
 }
 
 // spare reports whether a query is a group whose base cells are all shown, and
 // so says nothing beside them. Of a new release it may: cells can yet be flagged.
 func (l *labelled) spare(q int32) bool {
-	if l.base(q) {
-		return false
-	}
-	for _, c := range l.Groups[int(q)-l.Cells] {
-		if !l.shown(int(c)) {
-			return false
-		}
-	}
-	return true
+	return !l.base(q) && !slices.ContainsFunc(l.cellsOf(q), func(c int32) bool { return !l.shown(int(c)) })
 }
 
+// cellsOf returns the base cells of a group.
+func (l *labelled) cellsOf(q int32) []int32 { return l.Groups[int(q)-l.Cells] }
+
 // unite drops rows that are equal to one before, of past releases first: what
-// has been released may be released again.
+// has been released may be released again. Those of withheld queries come last:
+// whether one that is to be released now may be is decided over all parties.
 func (s *system) unite() {
 	order := make([]int32, len(s.rows))
 	for r := range order {
 		order[r] = int32(r)
 	}
-	slices.SortStableFunc(order, func(a, b int32) int {
-		return b2i(s.fresh[a] != none) - b2i(s.fresh[b] != none)
-	})
+	rank := func(r int32) int { return b2i(s.fresh[r] != none) + 2*b2i(s.veil[r]) }
+	slices.SortStableFunc(order, func(a, b int32) int { return rank(a) - rank(b) })
 	seen := make(map[[2]uint64]bool)
 	drop := make([]bool, len(s.rows))
 	for _, r := range order {
@@ -423,13 +484,21 @@ func (s *system) core(c *checker, known []bool, from []int32, give func(rows []i
 		return
 	}
 	giveUp := func() {
-		for _, k := range cols {
-			if s.size[k] < c.least {
-				for _, r := range s.cols[k] {
-					if s.fresh[r] != none {
-						flag(r)
-					}
+		unsettled := func(k int32) {
+			for _, r := range s.cols[k] {
+				if s.fresh[r] != none {
+					flag(r)
 				}
+			}
+		}
+		for _, k := range cols {
+			switch {
+			case s.size[k] == 0: // of a withheld query
+				for _, j := range s.rows[s.cols[k][0]] {
+					unsettled(j)
+				}
+			case s.size[k] < c.least:
+				unsettled(k)
 			}
 		}
 	}

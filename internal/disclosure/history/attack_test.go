@@ -366,11 +366,11 @@ func TestChangedValueIsFlagged(t *testing.T) {
 	rows := people(rng, 100, [3]int{3, 2, 2})
 	old := tabulate("a", rows, 3, func(r row) int { return r.attr[0] })
 	for i := range old.Members {
-		old.Members[i].Value = uint32(i + 1)
+		old.Members[i].Value = uint32(i+1)<<8 | 1
 	}
 	now := old
 	now.Members = slices.Clone(old.Members)
-	now.Members[50].Value = 999
+	now.Members[50].Value = 999<<8 | 1
 	flags, err := Compare([]Release{old}, now, 10)
 	if err != nil {
 		t.Fatal(err)
@@ -383,6 +383,27 @@ func TestChangedValueIsFlagged(t *testing.T) {
 	now.Digest[0] = 1 // other sums
 	if flags, err = Compare([]Release{old}, now, 10); err != nil || slices.Contains(flags, true) {
 		t.Errorf("values of other sums were compared: %v, %v", flags, err)
+	}
+	now.Members[50].Value = old.Members[50].Value + 1 // a row more
+	if flags, err = Compare([]Release{old}, now, 10); err != nil || !flags[now.Members[50].Cell] {
+		t.Errorf("a row more of a unit is not seen beside other sums: %v, %v", flags, err)
+	}
+	// In a drill-down, the unit's rows are in two cells, and as many as before.
+	old.Members[50].Value = 999<<8 | 2
+	now.Cells, now.Members = 4, slices.Clone(old.Members)
+	now.Members[50].Value = 900<<8 | 1
+	now.Members = slices.Insert(now.Members, 51, Member{Unit: now.Members[50].Unit, Cell: 3, Value: 99<<8 | 1})
+	total := []Dim{}
+	for _, digest := range []byte{0, 1} {
+		now.Digest[0] = digest
+		whole := old
+		whole.Cells, whole.Dims, whole.Members = 1, total, slices.Clone(old.Members)
+		for i := range whole.Members {
+			whole.Members[i].Cell = 0
+		}
+		if flags, err = Compare([]Release{whole}, now, 10); err != nil || slices.Contains(flags[:3], true) {
+			t.Errorf("the same rows in two cells are taken for others: %v, %v", flags, err)
+		}
 	}
 }
 

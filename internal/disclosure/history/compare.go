@@ -32,7 +32,10 @@ func lay(a, b *labelled) *overlay {
 	if different(a.Parties, b.Parties) || clash(a.Views, b.Views) {
 		o.others = 1
 	}
-	valued := a.value != nil && b.value != nil && a.Digest == b.Digest
+	valued, compared := a.value != nil && b.value != nil, uint32(valueRows)
+	if a.Digest == b.Digest {
+		compared = 1<<32 - 1
+	}
 	width := len(b.cells) + 1
 	var dense []int64
 	var sparse map[uint64]int64
@@ -55,7 +58,7 @@ func lay(a, b *labelled) *overlay {
 			put(a.label[i], none)
 		case i < 0:
 			put(none, b.label[k])
-		case valued && a.value[i] != b.value[k] && a.value[i] != 0 && b.value[k] != 0:
+		case valued && (a.value[i]^b.value[k])&compared != 0 && a.value[i] != 0 && b.value[k] != 0:
 			put(a.label[i], none)
 			put(none, b.label[k])
 		default:

@@ -102,6 +102,13 @@ func TestSeedIsKept(t *testing.T) {
 	if _, err := Seed(files, nil); !errors.Is(err, ErrDamaged) {
 		t.Errorf("cut: %v", err)
 	}
+	// A new one would make all units of before strangers.
+	if err := errors.Join(files.Remove(seedFile), Begin(files, Release{ID: "a"})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Seed(files, bytes.NewReader(make([]byte, 32))); !errors.Is(err, ErrDamaged) {
+		t.Errorf("lost, beside a release: %v", err)
+	}
 }
 
 // What was begun counts as released until it is narrowed or abandoned, wherever

@@ -49,9 +49,11 @@ type Member struct {
 	// as one.
 	Unit uint64
 	Cell int32
-	// Value is a hash of what the unit contributes to the cell's sums. Where two
-	// releases have the same Digest, a unit whose Value has changed counts as one
-	// that left and one that came. 0 is not told, and never different.
+	// Value is how many rows the unit has in the cell, modulo 256, in its lowest
+	// byte, and above that a hash of what these contribute to the sums; both add up
+	// over cells. A unit whose Value has changed counts as one that left and one
+	// that came. Of two releases whose Digest is not the same, the number of rows
+	// alone is compared. 0 is not told, and never different.
 	Value uint32
 }
 
@@ -79,7 +81,7 @@ type Release struct {
 	Views []View
 	// Members are sorted by Unit, then Cell. 16 bytes each.
 	Members []Member
-	Digest  [32]byte // of what was summed
+	Digest  [32]byte // of which numbers Value has a hash of
 	// Shown are the base cells and then groups that were released; nil means all.
 	Shown []bool
 }
@@ -182,7 +184,7 @@ const seedFile = "seed"
 
 // Seed returns the key under which units of the entry are hashed. It is made
 // from rand when it is first asked for, and kept, so that releases over changed
-// data can be compared unit by unit.
+// data can be compared unit by unit. Releases whose key is lost are an error.
 func Seed(files scratch.Files, rand io.Reader) ([32]byte, error) {
 	var seed [32]byte
 	b, err := read(files, seedFile, len(seed))
@@ -195,6 +197,13 @@ func Seed(files scratch.Files, rand io.Reader) ([32]byte, error) {
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return seed, err
+	}
+	// Under another key no unit would be one of before.
+	switch names, err := files.Names(releasePrefix); {
+	case err != nil:
+		return seed, fmt.Errorf("history: %w", err)
+	case len(names) > 0:
+		return seed, fmt.Errorf("%w: there are %d releases, and %s, with which to compare their units, is missing: restore it", ErrDamaged, len(names), seedFile)
 	}
 	if _, err := io.ReadFull(rand, seed[:]); err != nil {
 		return seed, fmt.Errorf("history: %w", err)
@@ -277,7 +286,8 @@ func Check(files scratch.Files, now Release, minUnits int64) ([]bool, error) {
 // Verify is Check of the last release with this ID, once it is known which base
 // cells and groups are shown: a cell that the mask withholds can follow from
 // those that it shows and an earlier release, which the makers of the mask do not
-// know. It returns cells to withhold besides, none if all is well.
+// know. It returns cells to withhold besides, none if all is well. With shown nil,
+// all of them are to be, as with Check.
 func Verify(files scratch.Files, id string, shown []bool, minUnits int64) ([]bool, error) {
 	name, _, err := last(files, id)
 	if err != nil {
@@ -285,13 +295,6 @@ func Verify(files scratch.Files, id string, shown []bool, minUnits int64) ([]boo
 	}
 	if name == "" {
 		return nil, fmt.Errorf("history: %w: no release %q was begun", fs.ErrNotExist, id)
-	}
-	names, err := files.Names(releasePrefix)
-	if err != nil {
-		return nil, fmt.Errorf("history: %w", err)
-	}
-	if len(names) == 1 { // the first release of all
-		return make([]bool, len(shown)), nil
 	}
 	r, err := load(files, name)
 	if err != nil {
@@ -310,7 +313,8 @@ func check(files scratch.Files, but string, now Release, minUnits int64) ([]bool
 	if len(names) > maxReleases {
 		return nil, ErrFull
 	}
-	if len(names) == 0 {
+	names = slices.DeleteFunc(names, func(name string) bool { return name == but })
+	if len(names) == 0 { // the first release of all
 		return make([]bool, now.Queries()), validate(&now, minUnits)
 	}
 	c, err := newChecker(&now, minUnits)
@@ -318,9 +322,6 @@ func check(files scratch.Files, but string, now Release, minUnits int64) ([]bool
 		return nil, err
 	}
 	for _, name := range names {
-		if name == but {
-			continue
-		}
 		r, err := load(files, name)
 		if err != nil {
 			return nil, err

@@ -13,8 +13,9 @@ type labelled struct {
 	label   []int32  // of each unit
 	value   []uint32 // of each unit, over all its cells; nil where none is told
 	cells   [][]int32
-	size    []int64 // units of each label
-	queries [][]int32
+	size    []int64   // units of each label
+	queries [][]int32 // of each label, those that are shown
+	hidden  [][]int32 // of each label, those that are withheld
 	labels  [][]int32 // of each query
 	count   []int64   // units of each query
 }
@@ -70,7 +71,7 @@ func label(r *Release) *labelled {
 		}
 		l.units, l.label = append(l.units, r.Members[i].Unit), append(l.label, at)
 		l.size[at]++
-		if v := hash(r.Members[i:end]); v != 0 || l.value != nil {
+		if v := sum(r.Members[i:end]); v != 0 || l.value != nil {
 			if l.value == nil {
 				l.value = make([]uint32, len(l.units)-1, distinct)
 			}
@@ -82,45 +83,57 @@ func label(r *Release) *labelled {
 	return l
 }
 
-// hash mixes the values of one unit's cells; 0 if one is not told.
-func hash(ms []Member) uint32 {
-	if len(ms) == 1 {
-		return ms[0].Value
-	}
-	h := uint32(2166136261)
+// valueRows is the part of a value that counts rows.
+const valueRows = 1<<8 - 1
+
+// sum adds up the values of one unit's cells; 0 if one is not told.
+func sum(ms []Member) uint32 {
+	var hash, rows uint32
 	for _, m := range ms {
 		if m.Value == 0 {
 			return 0
 		}
-		h = (h ^ m.Value ^ uint32(m.Cell)<<7) * 16777619
+		hash, rows = hash+m.Value&^valueRows, rows+m.Value&valueRows
 	}
-	return max(h, 1)
+	if hash |= rows & valueRows; hash == 0 {
+		return valueRows + 1
+	}
+	return hash
 }
 
-// index relates labels and queries that are shown.
+// index relates labels and queries.
 func (l *labelled) index() {
 	over := make([][]int32, l.Cells) // the groups over each base cell
 	for g, cells := range l.Groups {
-		if l.shown(l.Cells + g) {
-			for _, c := range cells {
-				over[c] = append(over[c], int32(l.Cells+g))
-			}
+		for _, c := range cells {
+			over[c] = append(over[c], int32(l.Cells+g))
 		}
 	}
 	n := l.Queries() + 1
-	l.queries, l.labels, l.count = make([][]int32, len(l.cells)), make([][]int32, n), make([]int64, n)
+	l.queries, l.hidden = make([][]int32, len(l.cells)), make([][]int32, len(l.cells))
+	l.labels, l.count = make([][]int32, n), make([]int64, n)
 	for k, cells := range l.cells {
-		var qs []int32
-		for _, c := range cells {
-			if l.shown(int(c)) {
-				qs = append(qs, c, int32(n-1))
+		var qs, hidden []int32
+		put := func(q int32) {
+			if l.shown(int(q)) {
+				qs = append(qs, q)
+			} else {
+				hidden = append(hidden, q)
 			}
-			qs = append(qs, over[c]...)
+		}
+		for _, c := range cells {
+			put(c)
+			if l.shown(int(c)) {
+				qs = append(qs, int32(n-1))
+			}
+			for _, g := range over[c] {
+				put(g)
+			}
 		}
 		if len(cells) > 1 {
-			qs = union(qs)
+			qs, hidden = union(qs), union(hidden)
 		}
-		l.queries[k] = qs
+		l.queries[k], l.hidden[k] = qs, hidden
 		for _, q := range qs {
 			l.labels[q] = append(l.labels[q], int32(k))
 			l.count[q] += l.size[k]
