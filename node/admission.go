@@ -52,7 +52,8 @@ func (n *Node) admit(ctx context.Context, c *contract) (*admitted, error) {
 		return nil, n.refuse("kind_unknown", "this node does not know %s: compare versions with `yinqiao node doctor`", c.GetKind())
 	}
 	spec := c.spec(g, n.cfg.Policy)
-	if err := n.protocolFits(c, g, def, spec); err != nil {
+	// What this node's own policy adds is no peer's business.
+	if err := n.protocolFits(c, g, def, c.spec(g, Policy{})); err != nil {
 		return nil, err
 	}
 	if err := n.withinPolicy(c, def, spec); err != nil {
@@ -191,6 +192,9 @@ func (n *Node) withinPolicy(c *contract, def job.Definition, spec job.Spec) erro
 		if lacks(p.Permissions, x) {
 			return n.refuseLocal("policy.permissions", "policy.permissions of this node does not list %s", x)
 		}
+	}
+	if err := def.Validate(spec); err != nil {
+		return n.refuseLocal("policy", "with the rules of this node's policy, %v", err)
 	}
 	for _, in := range c.participant(n.cfg.Party).GetInputs() {
 		for _, item := range in.GetItems() {

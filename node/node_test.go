@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	mrand "math/rand/v2"
@@ -103,6 +104,9 @@ func countJob(h *hooks) job.Definition {
 			err := job.DecodeParams(s.Params, &p)
 			if p.Panic {
 				panic("a fault in the job kind")
+			}
+			if unit := s.Limits.Release.Unit; unit != "" {
+				err = errors.Join(err, fmt.Errorf("this kind protects no %s", unit))
 			}
 			return err
 		},

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/yinqiao/yinqiao/internal/disclosure/rules"
 	"github.com/yinqiao/yinqiao/internal/suite"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
@@ -191,21 +192,23 @@ func TestRunsAreLimited(t *testing.T) {
 func TestRefusalGivesTheUseBack(t *testing.T) {
 	w := newWorld(t)
 	grant := w.granted(nil)
-	w.nodes["gov"].cfg.Policy.Purposes = []string{"something else"}
-	_, err := w.submit(&nodev1.SubmitJobRequest{GrantId: grant})
-	r, by := rule(err)
-	if r != "local_policy" || by != "gov" {
-		t.Fatalf("rule %q by %q: %v", r, by, err)
-	}
-	if strings.Contains(err.Error(), "something") {
-		t.Error("gov's policy reached the bank")
+	for _, policy := range []Policy{{Purposes: []string{"something else"}}, {Release: rules.Set{Unit: "something"}}} {
+		w.nodes["gov"].cfg.Policy = policy
+		_, err := w.submit(&nodev1.SubmitJobRequest{GrantId: grant})
+		r, by := rule(err)
+		if r != "local_policy" || by != "gov" {
+			t.Fatalf("rule %q by %q: %v", r, by, err)
+		}
+		if strings.Contains(err.Error(), "something") {
+			t.Errorf("gov's policy reached the bank: %v", err)
+		}
 	}
 	for _, p := range []string{"bank", "gov"} {
 		if u := w.used(p, grant); u != 0 {
 			t.Errorf("%s: %d uses spent", p, u)
 		}
 	}
-	w.nodes["gov"].cfg.Policy.Purposes = nil
+	w.nodes["gov"].cfg.Policy = Policy{}
 	id, err := w.submit(&nodev1.SubmitJobRequest{GrantId: grant})
 	must(t, err)
 	if v := w.ended("bank", id); v.GetState() != "done" || v.GetUsesLeft() != 2 {
