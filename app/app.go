@@ -111,7 +111,14 @@ func (c *cli) report(err error) int {
 	}
 	ui.Error(c.err, errors.New(suggestions.Replace(err.Error())))
 	var hint interface{ Hint() string }
-	if errors.As(err, &hint) {
+	var ended interrupted
+	var on goesOn
+	switch {
+	case errors.As(err, &ended): // what failed because of it needs no advice
+		if errors.As(err, &on) {
+			ui.Hint(c.err, "%s", on.Hint())
+		}
+	case errors.As(err, &hint):
 		ui.Hint(c.err, "%s", hint.Hint())
 	}
 	var u usage

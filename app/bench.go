@@ -35,17 +35,14 @@ func (f *sizeFlag) Set(text string) error {
 func benchFlags(cmd *cobra.Command, bc *benchmarks.Case) {
 	f := cmd.Flags()
 	f.Var((*sizeFlag)(&bc.M), "m", "rows of each other party, for kinds whose parties may differ (default as many)")
-	f.IntVar(&bc.Parties, "parties", 0, "contributors, for kinds that make statistics")
-	f.Int64Var(&bc.Cells, "cells", 0, "cells of the table, for the same kinds; without it --n is the number of counters")
-	f.Int64Var(&bc.Measures, "measures", 0, "measures of each cell")
+	f.IntVar(&bc.Parties, "parties", 0, "contributors, for kinds that make statistics (default 3)")
+	f.Int64Var(&bc.Cells, "cells", 0, "cells of the table, for kinds that make statistics; without it --n is the number of counters")
+	f.Int64Var(&bc.Measures, "measures", 0, "measures of each cell, with --cells (default 1)")
 	f.BoolVar(&bc.CSV, "csv", false, "read rows from CSV files and write results to others, on the clock")
 	f.BoolVar(&bc.Warm, "warm", false, "run twice on the same cache and report the second")
 	f.BoolVar(&bc.Processes, "processes", false, "a process for each party, so that memory and CPU are told apart")
 	f.BoolVar(&bc.NoBaseline, "no-yardstick", false, "leave the yardstick out")
 	f.Lookup("m").DefValue = ""
-	for _, name := range []string{"parties", "cells", "measures"} {
-		f.Lookup(name).DefValue = ""
-	}
 }
 
 func checkNet(names ...string) error {
@@ -107,7 +104,7 @@ written is compared row by row after it stops.`,
 			if c.json {
 				return c.printJSON(r)
 			}
-			c.printReport(r)
+			c.printReport(r, def.BenchStatistics != nil)
 			return nil
 		},
 	}
@@ -129,8 +126,14 @@ func (c *cli) printJSON(v any) error {
 	return err
 }
 
-func (c *cli) printReport(r benchmarks.Report) {
+// printReport shows what a run cost. Of statistics n is the number of counters,
+// unless the run has cells, and no party's rows are told.
+func (c *cli) printReport(r benchmarks.Report, statistics bool) {
 	t := ui.NewTable("job", r.Job)
+	what, unit := "rows a party", "row"
+	if statistics && r.Cells == 0 {
+		what, unit = "counters", "counter"
+	}
 	rows := fmt.Sprint(r.N)
 	if r.M != 0 {
 		rows += fmt.Sprintf(", %d at each other party", r.M)
@@ -142,7 +145,7 @@ func (c *cli) printReport(r benchmarks.Report) {
 	if r.Cells > 0 {
 		rows += fmt.Sprintf(" over %d cells", r.Cells)
 	}
-	t.Add("rows a party", rows)
+	t.Add(what, rows)
 	t.Add("parties", fmt.Sprintf("%d, %s", r.Parties, where))
 	t.Add("link", r.Net)
 	if r.CSV {
@@ -153,7 +156,7 @@ func (c *cli) printReport(r benchmarks.Report) {
 	}
 	t.Add("seconds", fmt.Sprintf("%.2f", r.Seconds))
 	t.Add("CPU seconds", fmt.Sprintf("%.2f, all parties", r.CPUSeconds))
-	t.Add("exchanged", fmt.Sprintf("%s, %.1f bytes a row", ui.Bytes(r.Bytes), r.BytesPerRow))
+	t.Add("exchanged", fmt.Sprintf("%s, %.1f bytes a %s", ui.Bytes(r.Bytes), r.BytesPerRow, unit))
 	t.Add("rounds", fmt.Sprint(r.Rounds))
 	if r.Processes {
 		t.Add("peak memory", ui.Bytes(r.PeakRSSBytes)+", the party with most")
@@ -168,7 +171,10 @@ func (c *cli) printReport(r benchmarks.Report) {
 		}
 	}
 	for _, p := range r.PerParty {
-		text := fmt.Sprintf("%d rows, %.2f s", p.Rows, p.Seconds)
+		text := fmt.Sprintf("%.2f s", p.Seconds)
+		if !statistics {
+			text = fmt.Sprintf("%d rows, %s", p.Rows, text)
+		}
 		if r.CSV {
 			text += fmt.Sprintf(" (read %.2f, job %.2f, write %.2f)", p.ReadSeconds, p.JobSeconds, p.WriteSeconds)
 		}

@@ -260,7 +260,10 @@ func (c *cli) showRequest(q *nodev1.RequestSummary) {
 	}
 	line("recipients", strings.Join(r.GetRecipients(), ", "))
 	l := r.GetLimits()
-	line("limits", fmt.Sprintf("%d runs, intersection of at least %d, %s to %s", l.GetMaxRuns(), l.GetMinIntersection(),
-		l.GetValidFrom().AsTime().Format(time.DateOnly), l.GetValidUntil().AsTime().Format(time.DateOnly)))
+	runs := fmt.Sprintf("%d runs, ", l.GetMaxRuns())
+	if l.GetMinIntersection() > 0 {
+		runs += fmt.Sprintf("intersection of at least %d, ", l.GetMinIntersection())
+	}
+	line("limits", fmt.Sprintf("%s%s to %s", runs, l.GetValidFrom().AsTime().Format(time.DateOnly), l.GetValidUntil().AsTime().Format(time.DateOnly)))
 	line("releases", releaseTerms(catalog.ReleaseOf(l.GetRelease())))
 }

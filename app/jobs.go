@@ -271,11 +271,7 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 		bar := ui.NewProgress(c.err, c.json)
 		var err error
 		last, err = follow(ctx, op, id, func(v *nodev1.JobView) {
-			stage := v.GetStage()
-			if v.GetRestarts() {
-				stage = "wait for all parties, to begin again"
-			}
-			bar.UpdatePace(stage, v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
+			bar.UpdatePace(stageOf(v), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
 		})
 		bar.Close()
 		if err != nil {
@@ -302,6 +298,14 @@ func (c *cli) watch(ctx context.Context, op nodev1.OperatorClient, id string) er
 		}
 	}
 	return c.jobFailure(last)
+}
+
+// stageOf is what a job is at.
+func stageOf(v *nodev1.JobView) string {
+	if v.GetRestarts() {
+		return "wait for all parties, to begin again"
+	}
+	return v.GetStage()
 }
 
 // jobFailure is jobError with what to do about it.

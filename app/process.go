@@ -33,6 +33,9 @@ type process struct {
 	err  error
 }
 
+// errEnded is the end of a process that the run still needs.
+var errEnded = errors.New("ended in the middle of the run")
+
 // startWait bounds how long a process may take until it answers.
 const startWait = 30 * time.Second
 
@@ -58,6 +61,8 @@ func (r *scenarioRun) spawn(name string, args ...string) (*process, error) {
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
+		// Without it the run cannot end well; once the run stops, nobody asks.
+		r.end(fmt.Errorf("%s %w (%v): %s", p.name, errEnded, p.cmd.ProcessState, p.tail()))
 	}()
 	r.procs = append(r.procs, p)
 	return p, nil

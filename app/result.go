@@ -29,7 +29,7 @@ svg where a bar chart or a heat map fits them. --all writes every file, with the
 manifest, which says what they come from.`,
 		Example: `  yinqiao job result J-abc
   yinqiao job result J-abc --table scores --out scores.csv
-  yinqiao job result J-abc --table rates --format svg --out rates.svg
+  yinqiao job result J-abc --table statistics --format svg --out rates.svg
   yinqiao job result J-abc --all results`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {

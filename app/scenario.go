@@ -29,7 +29,6 @@ import (
 	"github.com/yinqiao/yinqiao/node/dataset"
 	catalogv1 "github.com/yinqiao/yinqiao/proto/yinqiao/catalog/v1"
 	nodev1 "github.com/yinqiao/yinqiao/proto/yinqiao/node/v1"
-	"github.com/yinqiao/yinqiao/psi/align"
 	"github.com/yinqiao/yinqiao/session"
 	"github.com/yinqiao/yinqiao/table"
 )
@@ -44,6 +43,7 @@ home folder, keys and TLS on loopback, walks the whole line that the scenario
 file describes, and prints a report. docs/scenario.md describes the file.`,
 		Example: `  yinqiao scenario run examples/credit
   yinqiao scenario run examples/credit --keep /tmp/credit
+  yinqiao scenario run examples/statistics --keep /tmp/statistics
   yinqiao scenario run examples/credit --json`,
 		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,12 +102,12 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.knownKinds(s); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
 	base, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return err
+	}
+	if err := c.preflight(s, base); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	kept := keep != ""
 	if !kept {
@@ -125,14 +125,14 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &scenarioRun{cli: c, scenario: s, base: base, dir: keep, kept: kept, out: c.err}
+	r := &scenarioRun{cli: c, scenario: s, base: base, dir: keep, kept: kept, out: c.err, end: cancel}
 	if c.json {
 		r.out = io.Discard
 	} else if !ui.IsTerminal(c.err) {
 		r.out = &watchedWriter{c.err, cancel}
 	}
 	o, err := r.walk(ctx)
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errNobodyReads) {
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, errNobodyReads) || errors.Is(cause, errEnded)) {
 		err = cause
 	}
 	err = errors.Join(err, r.stop())
@@ -151,18 +151,6 @@ func (c *cli) runScenario(ctx context.Context, path, keep string) error {
 		r.print(c.out, o)
 	}
 	return check(s.Expect, o.Result)
-}
-
-// knownKinds checks that this program has the kinds that a scenario asks for,
-// before anybody signs anything.
-func (c *cli) knownKinds(s *files.Scenario) error {
-	var errs []error
-	for i, k := range s.Request.Computations {
-		if _, ok := c.registry.Lookup(k.Kind); !ok {
-			errs = append(errs, fmt.Errorf("request.computations[%d].kind: no job kind %q: there are %s", i, k.Kind, strings.Join(c.registry.Names(), ", ")))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 var errNobodyReads = errors.New("nobody reads the output any more")
@@ -189,6 +177,7 @@ type scenarioRun struct {
 	dir      string
 	kept     bool // dir stays
 	out      io.Writer
+	end      context.CancelCauseFunc
 	procs    []*process
 	nodes    map[string]nodev1.OperatorClient // as operators
 	approver map[string]nodev1.OperatorClient
@@ -291,7 +280,7 @@ func (r *scenarioRun) compute(ctx context.Context) error {
 	bar := ui.NewProgress(r.out, r.json)
 	for id := sub.GetJob(); err == nil && id != ""; id = r.view.GetNext() { // a job may be begun again by itself
 		r.view, err = follow(ctx, by, id, func(v *nodev1.JobView) {
-			bar.UpdatePace(v.GetStage(), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
+			bar.UpdatePace(stageOf(v), v.GetDone(), v.GetTotal(), v.GetRate(), v.GetRemainingSeconds())
 		})
 	}
 	bar.Close()
@@ -552,96 +541,4 @@ func check(expect []files.Expect, result map[string]any) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// print is the report for people.
-func (r *scenarioRun) print(w io.Writer, o *outcome) {
-	fmt.Fprintf(w, "\n%s %s in %.1f s, %s exchanged\n", o.Job, o.State, o.Seconds, ui.Bytes(o.Bytes))
-	if o.Choice != "" {
-		fmt.Fprintf(w, "ran as %s (%s)\n", o.Kind, o.Choice)
-	}
-	t := ui.NewTable("party", "rows", "receipt in its log at")
-	for i, p := range o.Parties {
-		t.Add(p.ID, fmt.Sprint(p.Rows), fmt.Sprintf("index %d", o.Receipt.Logs[i].Index))
-	}
-	t.Print(w)
-	if _, aligned := r.view.GetCounts()[job.CountCommon]; aligned {
-		fmt.Fprintf(w, "rows in common   %d\n", o.CommonRows)
-	}
-	if joined, ok := r.view.GetCounts()[align.CountJoined]; ok && joined != o.CommonRows {
-		fmt.Fprintf(w, "rows of the join %d\n", joined)
-	}
-	printResult(w, o.Result)
-	for _, st := range r.tables {
-		fmt.Fprintf(w, "\n%s receives table %s\n", st.party, st.name)
-		t := ui.NewTable(st.lines[0]...)
-		for _, line := range st.lines[1:] {
-			t.Add(line...)
-		}
-		t.Print(w)
-		if st.more {
-			fmt.Fprintln(w, "…")
-		}
-	}
-	if len(r.tables) > 0 {
-		fmt.Fprintln(w)
-	}
-	if ps := r.opened(); len(ps) > 0 {
-		fmt.Fprintf(w, "opened by the grant   %s\n", strings.Join(ps, ", "))
-	}
-	fmt.Fprintf(w, "grant    %s, %d uses left\n", o.Grant.ID, o.Grant.UsesLeft)
-	fmt.Fprintf(w, "receipt  %s, the same in %d logs, each verified offline\n", o.Receipt.Digest, len(o.Receipt.Logs))
-	for _, f := range r.files {
-		fmt.Fprintf(w, "files    %s: %s\n", f[0], strings.Join(f[1:], ", "))
-	}
-	if r.scenario.About != "" {
-		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(r.scenario.About))
-	}
-}
-
-// opened lists what the grant allows to be opened.
-func (r *scenarioRun) opened() []string {
-	var ps []string
-	for _, k := range r.grant.GetRequest().GetComputations() {
-		ps = append(ps, k.GetPermissions()...)
-	}
-	return ps
-}
-
-// printResult shows maps of numbers as one table, and other values by name.
-func printResult(w io.Writer, result map[string]any) {
-	var columns []string
-	for _, name := range slices.Sorted(maps.Keys(result)) {
-		if m, ok := result[name].(map[string]any); ok {
-			for _, k := range slices.Sorted(maps.Keys(m)) {
-				if _, ok := number(m[k]); ok && !slices.Contains(columns, k) {
-					columns = append(columns, k)
-				}
-			}
-		}
-	}
-	if len(columns) > 0 {
-		t := ui.NewTable(append([]string{""}, columns...)...)
-		for _, name := range slices.Sorted(maps.Keys(result)) {
-			m, ok := result[name].(map[string]any)
-			if !ok {
-				continue
-			}
-			line := []string{strings.ToUpper(name)}
-			for _, k := range columns {
-				cell := ""
-				if f, ok := number(m[k]); ok {
-					cell = strconv.FormatFloat(f, 'f', 4, 64)
-				}
-				line = append(line, cell)
-			}
-			t.Add(line...)
-		}
-		t.Print(w)
-	}
-	for _, name := range slices.Sorted(maps.Keys(result)) {
-		if _, ok := result[name].(map[string]any); !ok {
-			fmt.Fprintf(w, "%-16s %v\n", name, result[name])
-		}
-	}
 }

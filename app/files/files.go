@@ -201,6 +201,14 @@ type Job struct {
 	Timeout    time.Duration   `yaml:"timeout"`
 }
 
+// Validate reports what no node could take as it is meant.
+func (j *Job) Validate() error {
+	if j.Timeout < 0 || j.Timeout%time.Second != 0 {
+		return strictyaml.Invalid("timeout", "want whole seconds, such as 2h or 90s")
+	}
+	return nil
+}
+
 // Input narrows what one party puts in.
 type Input struct {
 	Party   string   `yaml:"party"`

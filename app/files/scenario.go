@@ -99,6 +99,9 @@ func (s *Scenario) Validate() error {
 	if err := s.Request.Request.Validate(); err != nil {
 		errs = append(errs, strictyaml.Under("request", err))
 	}
+	if err := s.Job.Validate(); err != nil {
+		errs = append(errs, strictyaml.Under("job", err))
+	}
 	if s.Report.Tables < 0 {
 		bad("report.tables", "want 0 or more")
 	}
