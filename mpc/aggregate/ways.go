@@ -26,7 +26,7 @@ var encrypted = way{
 		})
 	},
 	setup: func(n int) job.Cost {
-		return job.Cost{CPUSeconds: 2e-3 + 1e-3*float64(n), Bytes: int64(n*(n-1)) * 100_000, Rounds: 6}
+		return job.Cost{CPUSeconds: 2e-3 + 1e-3*float64(n), Bytes: int64(n*(n-1)) * 100_000, Rounds: 5}
 	},
 	// Ciphertexts go from everyone to everyone.
 	cost: func(n int, shape share.Shape, receivers int) job.Cost {
